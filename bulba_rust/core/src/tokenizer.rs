@@ -1,0 +1,432 @@
+//! Training a byte-level BPE tokenizer, and turning text into ids with it or with another byte-level one.
+//!
+//! Merges are learnt and applied by the `tokenizers` crate. The pieces are cut by [`Pretokenizer`] and cached, which
+//! gives the same ids as that crate's own pipeline (tested) many times faster.
+
+use crate::corpus::Corpus;
+use crate::pretokenize::{LLAMA3_REGEX, Pretokenizer, byte_alphabet, byte_level};
+use crate::progress::{Meter, Progress};
+use crate::split::Split;
+use crate::{Error, Result};
+use ahash::{AHashMap, AHashSet};
+use compact_str::CompactString;
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::{Model, Tokenizer};
+
+/// Bytes of text handed to the threads at a time.
+const BATCH_BYTES: u64 = 16 << 20;
+
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// Entries learnt: 256 bytes and vocab_size - 256 merges. Special tokens come on top.
+    pub vocab_size: usize,
+    /// Their ids are vocab_size, vocab_size + 1, ...
+    pub special_tokens: Vec<String>,
+    /// The special token that the post-processor puts in front.
+    pub bos_token: String,
+    /// A pair seen less often than this is never merged.
+    pub min_frequency: u64,
+    /// Text to learn from, taken from the start of the (shuffled) training stream.
+    pub max_text_bytes: u64,
+    /// 0: one for each core.
+    pub num_threads: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainReport {
+    pub documents: u64,
+    pub text_bytes: u64,
+    pub distinct_pieces: u64,
+}
+
+pub(crate) fn thread_pool(num_threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(num_threads)
+        .build()
+        .map_err(|error| Error::Argument {
+            name: "num_threads",
+            expected: "threads that can be started".into(),
+            got: error.to_string(),
+        })
+}
+
+/// Learns a tokenizer from the training documents and writes `tokenizer.json`.
+pub fn train(
+    corpus: &Corpus,
+    split: &Split,
+    options: &TrainOptions,
+    out_path: &Path,
+    progress: &mut Progress,
+) -> Result<TrainReport> {
+    check_options(options)?;
+    let pool = thread_pool(options.num_threads)?;
+    let (counts, report) = count_pieces(corpus, split, options.max_text_bytes, &pool, progress)?;
+    let model = learn_merges(counts, options, report.text_bytes, &pool, progress)?;
+    let tokenizer = assemble(&model, options, out_path)?;
+    write_atomically(out_path, tokenizer.as_bytes())?;
+    Ok(report)
+}
+
+fn check_options(options: &TrainOptions) -> Result<()> {
+    let wrong = |name, expected: &str, got: String| Error::Argument {
+        name,
+        expected: expected.into(),
+        got,
+    };
+    if options.vocab_size < 256 || options.vocab_size > 1 << 24 {
+        return Err(wrong(
+            "tokenizer.vocab_size",
+            "256 (one entry a byte) or more",
+            options.vocab_size.to_string(),
+        ));
+    }
+    let distinct: AHashSet<&String> = options.special_tokens.iter().collect();
+    if distinct.len() != options.special_tokens.len() || distinct.iter().any(|token| token.is_empty()) {
+        return Err(wrong(
+            "tokenizer.special_tokens",
+            "distinct strings that are not empty",
+            format!("{:?}", options.special_tokens),
+        ));
+    }
+    if !distinct.contains(&options.bos_token) {
+        return Err(wrong(
+            "tokenizer.bos_token",
+            "one of the special tokens",
+            options.bos_token.clone(),
+        ));
+    }
+    Ok(())
+}
+
+type Counts = AHashMap<CompactString, u64>;
+
+fn count_pieces(
+    corpus: &Corpus,
+    split: &Split,
+    max_text_bytes: u64,
+    pool: &rayon::ThreadPool,
+    progress: &mut Progress,
+) -> Result<(Counts, TrainReport)> {
+    let pretokenizer = Pretokenizer::new()?;
+    let mut report = TrainReport {
+        documents: 0,
+        text_bytes: 0,
+        distinct_pieces: 0,
+    };
+    let mut counts: AHashMap<&str, u64> = AHashMap::new();
+    let mut meter = Meter::new(progress, max_text_bytes.min(corpus.text_bytes()));
+    let mut documents = split.train().peekable();
+    while documents.peek().is_some() && report.text_bytes < max_text_bytes {
+        let mut batch = Vec::new();
+        let start = report.text_bytes;
+        while report.text_bytes < max_text_bytes
+            && report.text_bytes - start < BATCH_BYTES
+            && let Some(document) = documents.next()
+        {
+            let text = corpus.text(document as usize)?;
+            report.documents += 1;
+            report.text_bytes += text.len() as u64;
+            batch.push(text);
+        }
+        let counted = pool.install(|| count_batch(&batch, &pretokenizer));
+        for (piece, count) in counted {
+            *counts.entry(piece).or_default() += count;
+        }
+        meter.tick(report.text_bytes)?;
+    }
+    report.distinct_pieces = counts.len() as u64;
+    let alphabet = byte_alphabet();
+    let counts = counts
+        .into_iter()
+        .map(|(piece, count)| (CompactString::from(byte_level(piece, &alphabet)), count))
+        .collect();
+    Ok((counts, report))
+}
+
+fn count_batch<'t>(batch: &[&'t str], pretokenizer: &Pretokenizer) -> AHashMap<&'t str, u64> {
+    batch
+        .par_iter()
+        .fold(AHashMap::new, |mut counts: AHashMap<&'t str, u64>, text| {
+            for piece in pretokenizer.pieces(text) {
+                *counts.entry(piece).or_default() += 1;
+            }
+            counts
+        })
+        .reduce(AHashMap::new, |mut into, from| {
+            for (piece, count) in from {
+                *into.entry(piece).or_default() += count;
+            }
+            into
+        })
+}
+
+/// The trainer counts pairs in 32 bits. No pair, learnt or not, occurs more often than the commonest pair of bytes, so
+/// scaling by that one count keeps every later count in range.
+fn scale_into_range(counts: &mut Counts, limit: u64) {
+    let mut pairs: AHashMap<(char, char), u64> = AHashMap::new();
+    for (piece, count) in counts.iter() {
+        for pair in piece.chars().zip(piece.chars().skip(1)) {
+            *pairs.entry(pair).or_default() += count;
+        }
+    }
+    let largest = pairs.into_values().max().unwrap_or(0);
+    let divisor = largest.div_ceil(limit);
+    if divisor > 1 {
+        for count in counts.values_mut() {
+            *count = count.div_ceil(divisor);
+        }
+    }
+}
+
+fn learn_merges(
+    mut counts: Counts,
+    options: &TrainOptions,
+    text_bytes: u64,
+    pool: &rayon::ThreadPool,
+    progress: &mut Progress,
+) -> Result<BPE> {
+    scale_into_range(&mut counts, 1 << 30);
+    let trainer = BpeTrainer::builder()
+        .vocab_size(options.vocab_size)
+        .min_frequency(options.min_frequency)
+        .initial_alphabet(byte_alphabet().into_iter().collect())
+        .show_progress(false)
+        .build();
+    // The trainer cannot be asked to stop. It runs beside this thread, which goes on listening for Ctrl-C.
+    let (sender, receiver) = mpsc::channel();
+    pool.spawn(move || {
+        let mut model = BPE::default();
+        let trained = trainer.do_train(&counts, &mut model).map(|_| model);
+        // The receiver is gone only after an interrupt, when nobody wants the model.
+        let _ = sender.send(trained.map_err(|error| error.to_string()));
+    });
+    let trained = loop {
+        match receiver.recv_timeout(Meter::INTERVAL) {
+            Ok(trained) => break trained,
+            Err(mpsc::RecvTimeoutError::Timeout) => progress(text_bytes, text_bytes)?,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break Err("the trainer ended early".into()),
+        }
+    };
+    let model = trained.map_err(|reason| Error::Tokenizer {
+        file: PathBuf::from("training"),
+        reason,
+    })?;
+    let supported = model.get_vocab_size();
+    if supported < options.vocab_size {
+        return Err(Error::TooFewMerges {
+            asked: options.vocab_size,
+            supported,
+            text_bytes,
+        });
+    }
+    Ok(model)
+}
+
+/// The text of tokenizer.json: the learnt model inside the fixed Llama-3 pipeline.
+fn assemble(model: &BPE, options: &TrainOptions, out_path: &Path) -> Result<String> {
+    let fault = |reason: String| Error::Tokenizer {
+        file: out_path.to_path_buf(),
+        reason,
+    };
+    let mut model = serde_json::to_value(model).map_err(|error| fault(error.to_string()))?;
+    if let Some(fields) = model.as_object_mut() {
+        fields.insert("ignore_merges".into(), json!(true));
+    }
+    let first_id = options.vocab_size;
+    let added: Vec<Value> = (first_id..)
+        .zip(&options.special_tokens)
+        .map(|(id, token)| {
+            json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true
+            })
+        })
+        .collect();
+    let bos_place = options
+        .special_tokens
+        .iter()
+        .position(|token| *token == options.bos_token);
+    let bos_id = first_id + bos_place.unwrap_or(0);
+    let bos = &options.bos_token;
+    let pipeline = json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": LLAMA3_REGEX}, "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}
+        ]},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [
+                {"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": bos, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}
+            ],
+            "special_tokens": {bos: {"id": bos, "ids": [bos_id], "tokens": [bos]}}
+        },
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": model
+    });
+    // Through the crate and back: it fixes the order of the fields and refuses what it cannot read.
+    let tokenizer: Tokenizer = pipeline
+        .to_string()
+        .parse()
+        .map_err(|error: tokenizers::Error| fault(error.to_string()))?;
+    for (id, token) in (first_id..).zip(&options.special_tokens) {
+        if tokenizer.token_to_id(token) != Some(id as u32) {
+            return Err(fault(format!(
+                "the special token {token:?} is also an ordinary entry of the vocabulary: choose another name for it"
+            )));
+        }
+    }
+    tokenizer
+        .to_string(true)
+        .map_err(|error| fault(error.to_string()))
+}
+
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|error| Error::io("write", path, error))
+}
+
+/// Text to ids, without bos and eos; the literal text of a special token is ordinary text.
+pub struct Encoder {
+    tokenizer: Tokenizer,
+    fingerprint: [u8; 32],
+    /// Present when the pipeline is exactly the one that [`train`] writes.
+    fast: Option<Fast>,
+}
+
+struct Fast {
+    pretokenizer: Pretokenizer,
+    alphabet: [char; 256],
+    /// One cache a thread, so that the locks are never waited for.
+    caches: Vec<Mutex<AHashMap<Box<str>, Arc<[u32]>>>>,
+}
+
+/// Distinct pieces kept a thread; natural text has few common ones.
+const CACHED_PIECES: usize = 1 << 17;
+
+impl Encoder {
+    pub fn open(path: &Path) -> Result<Self> {
+        let fault = |reason: String| Error::Tokenizer {
+            file: path.to_path_buf(),
+            reason,
+        };
+        let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))?;
+        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| fault(error.to_string()))?;
+        tokenizer.set_encode_special_tokens(true);
+        // A file may carry a length to cut or pad to; a document is encoded whole.
+        tokenizer.with_truncation(None).map_err(|error| fault(error.to_string()))?.with_padding(None);
+        let fast = if is_llama3(&value) {
+            Some(Fast {
+                pretokenizer: Pretokenizer::new()?,
+                alphabet: byte_alphabet(),
+                caches: (0..=rayon::max_num_threads().min(256))
+                    .map(|_| Mutex::default())
+                    .collect(),
+            })
+        } else {
+            None
+        };
+        Ok(Encoder {
+            tokenizer,
+            fingerprint: Sha256::digest(&bytes).into(),
+            fast,
+        })
+    }
+
+    /// SHA-256 of the bytes of tokenizer.json.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// Ids run from 0 to this number.
+    pub fn vocab_size(&self) -> usize {
+        let largest = self.tokenizer.get_vocab(true).into_values().max();
+        largest.map_or(0, |id| id as usize + 1)
+    }
+
+    /// The ids of a text in NFC.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let fault = |error: tokenizers::Error| Error::Tokenizer {
+            file: PathBuf::from("encoding"),
+            reason: error.to_string(),
+        };
+        match &self.fast {
+            Some(fast) => fast.encode(text, &self.tokenizer).map_err(fault),
+            None => {
+                let encoding = self.tokenizer.encode_fast(text, false).map_err(fault)?;
+                Ok(encoding.get_ids().to_vec())
+            }
+        }
+    }
+}
+
+impl Fast {
+    fn encode(&self, text: &str, tokenizer: &Tokenizer) -> std::result::Result<Vec<u32>, tokenizers::Error> {
+        let mut ids = Vec::with_capacity(text.len() / 4);
+        let thread = rayon::current_thread_index().map_or(0, |index| index + 1) % self.caches.len();
+        let mut nobody = AHashMap::new();
+        let mut lock = self.caches.get(thread).and_then(|cache| cache.try_lock().ok());
+        let cache = lock.as_deref_mut().unwrap_or(&mut nobody);
+        for piece in self.pretokenizer.pieces(text) {
+            if let Some(known) = cache.get(piece) {
+                ids.extend_from_slice(known);
+                continue;
+            }
+            let tokens = tokenizer
+                .get_model()
+                .tokenize(&byte_level(piece, &self.alphabet))?;
+            let start = ids.len();
+            ids.extend(tokens.iter().map(|token| token.id));
+            if cache.len() < CACHED_PIECES {
+                cache.insert(piece.into(), ids.get(start..).unwrap_or_default().into());
+            }
+        }
+        Ok(ids)
+    }
+}
+
+/// Whether a tokenizer.json is the pipeline that [`train`] writes: then cutting, bytes and merges are all there is.
+fn is_llama3(tokenizer: &Value) -> bool {
+    let normalizer = &tokenizer["normalizer"];
+    let split = &tokenizer["pre_tokenizer"]["pretokenizers"];
+    let model = &tokenizer["model"];
+    let plain = |name: &str| model[name].is_null() || model[name] == json!("") || model[name] == json!(false);
+    let added = tokenizer["added_tokens"].as_array();
+    (normalizer.is_null() || *normalizer == json!({"type": "NFC"}))
+        && split.as_array().is_some_and(|steps| steps.len() == 2)
+        && split[0]
+            == json!({"type": "Split", "pattern": {"Regex": LLAMA3_REGEX}, "behavior": "Isolated", "invert": false})
+        && split[1]["type"] == "ByteLevel"
+        && split[1]["add_prefix_space"] == json!(false)
+        && split[1]["use_regex"] == json!(false)
+        && model["type"] == "BPE"
+        && [
+            "dropout",
+            "unk_token",
+            "continuing_subword_prefix",
+            "end_of_word_suffix",
+            "byte_fallback",
+        ]
+        .into_iter()
+        .all(plain)
+        && added.is_none_or(|tokens| tokens.iter().all(|token| token["special"] == json!(true)))
+}
