@@ -1,0 +1,1 @@
+"""From files of text to batches of token ids: readers, preparation, tokenizer, token files."""

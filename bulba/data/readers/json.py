@@ -1,0 +1,13 @@
+"""JSON: a list of strings, a list of objects with `text`, or one object with `text`."""
+
+from pathlib import Path
+
+from bulba import _rust
+from bulba.data.readers.base import FileReport, OnBad, Progress
+
+EXTENSIONS = (".json",)
+
+
+def read(path: Path, corpus: _rust.CorpusWriter, source: int, on_bad: OnBad, progress: Progress | None) -> FileReport:
+    """Adds the documents of the file to the corpus."""
+    return FileReport(**corpus.add_file(path, "json", source, on_bad=on_bad, progress=progress))

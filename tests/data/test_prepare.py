@@ -1,0 +1,336 @@
+"""Preparation end to end: what it writes, what it remembers, and what it survives."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulba.data import fingerprint
+from bulba.data.prepare import PreparedData, Source, TokenizerSpec, prepare
+from bulba.data.tokenizer import Tokenizer
+from bulba.data.tokens import TokenFile
+from bulba.errors import BulbaError, DataError
+from tests.data.conftest import SMALL_SPEC, write_corpus
+
+
+def texts_of(prepared: PreparedData, path: Path) -> list[str]:
+    tokenizer = Tokenizer.load(prepared.folder)
+    file = TokenFile(path, prepared.tokenizer_fingerprint)
+    return [tokenizer.decode(file.document(index).tolist()) for index in range(file.num_documents)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_document_ends_up_on_exactly_one_side(corpus: Path, prepared: PreparedData, tmp_path: Path) -> None:
+    from bulba import _rust
+
+    expected = Counter(_rust.normalize(text.removeprefix("\ufeff")) for text in write_corpus(tmp_path / "again"))
+    train, val = texts_of(prepared, prepared.train_path), texts_of(prepared, prepared.val_path)
+    assert Counter(train) + Counter(val) == expected
+    assert not set(train) & set(val)
+    report = prepared.report
+    assert (report["train_documents"], report["val_documents"]) == (len(train), len(val))
+    assert report["train_text_bytes"] == sum(len(text.encode()) for text in train)
+    assert report["vocab_size"] == 503
+    (source,) = report["sources"]
+    assert source["documents"] == 41
+    assert source["train_tokens"] + source["val_tokens"] == report["train_tokens"] + report["val_tokens"]
+    assert {file["name"]: file["documents"] for file in source["files"]} == {
+        "deep/er/two.md": 1,
+        "lines.jsonl": 10,
+        "list.json": 8,
+        "objects.json": 10,
+        "one.txt": 1,
+        "single.json": 1,
+        "table.parquet": 10,
+    }
+    # Neighbours in the stream do not keep the order of the files.
+    numbers = [int(text.split()[1].rstrip(".")) for text in train if text.startswith("Казка")]
+    assert numbers != sorted(numbers)
+
+
+def test_two_preparations_give_the_same_bytes(corpus: Path, prepared: PreparedData, tmp_path: Path) -> None:
+    again = prepare([Source(corpus)], SMALL_SPEC, tmp_path, val_frac=0.1, seed=3)
+    assert again.folder.name == prepared.folder.name
+    assert contents(again.folder) == contents(prepared.folder) | {
+        "prepare.json": (again.folder / "prepare.json").read_bytes()
+    }
+    assert again.report == prepared.report
+
+
+def test_a_second_run_does_nothing(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # These files are fresh, and fresh files are not remembered.
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", -1)
+    texts = tmp_path / "texts"
+    shutil.copytree(corpus, texts)
+    stages: list[str] = []
+
+    def run() -> PreparedData:
+        stages.clear()
+        return prepare(
+            [Source(texts)], SMALL_SPEC, tmp_path / "cache", progress=lambda stage, done, total: stages.append(stage)
+        )
+
+    first = run()
+    assert set(stages) == {"hash", "read", "tokenizer", "encode"}
+    before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    second = run()
+    assert stages == []
+    assert second == first
+    assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
+    # The same folder elsewhere is the same data.
+    texts.rename(tmp_path / "moved")
+    moved = prepare([Source(tmp_path / "moved")], SMALL_SPEC, tmp_path / "cache")
+    assert moved.folder == first.folder
+
+
+def test_any_change_that_matters_is_noticed(corpus: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    shutil.copytree(corpus, texts)
+    cache = tmp_path / "cache"
+
+    def key(**changes: Any) -> str:
+        arguments: dict[str, Any] = {"val_frac": 0.1, "seed": 0, "tokenizer": SMALL_SPEC} | changes
+        weight = arguments.pop("weight", 1.0)
+        return prepare([Source(texts, weight)], cache_dir=cache, **arguments).data_fingerprint
+
+    keys = [
+        key(),
+        key(val_frac=0.2),
+        key(seed=1),
+        key(weight=2.0),
+        key(on_bad="fail"),
+        key(tokenizer=TokenizerSpec(vocab_size=400)),
+    ]
+    # Same name, same size, same time: only the content tells.
+    path = texts / "one.txt"
+    status = path.stat()
+    path.write_text(path.read_text(encoding="utf-8").replace("Казка", "Байка"), encoding="utf-8")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    keys.append(key())
+    (texts / "new.md").write_text("Новы файл")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+    (texts / "new.md").unlink()
+    assert key() == keys[-2]
+
+
+def test_weights_repeat_training_documents_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        lines = "".join(json.dumps(f"{name} дакумент {number} пра бульбу") + "\n" for number in range(400))
+        (tmp_path / name / "texts.jsonl").write_text(lines)
+    spec = TokenizerSpec(vocab_size=260)
+    prepared = prepare([Source(tmp_path / "a"), Source(tmp_path / "b", 2.5)], spec, tmp_path / "cache", val_frac=0.1)
+    train = Counter(texts_of(prepared, prepared.train_path))
+    val = Counter(texts_of(prepared, prepared.val_path))
+    assert {count for text, count in train.items() if text.startswith("a")} == {1}
+    often = [count for text, count in train.items() if text.startswith("b")]
+    assert set(often) == {2, 3}
+    assert abs(sum(often) / len(often) - 2.5) < 0.15
+    assert set(val.values()) == {1}
+    assert [source["train_documents"] for source in prepared.report["sources"]] == [
+        sum(count for text, count in train.items() if text.startswith(name)) for name in "ab"
+    ]
+    file = TokenFile(prepared.train_path)
+    for index, text in enumerate(texts_of(prepared, prepared.train_path)):
+        assert file.document_source(index) == "ab".index(text[0])
+
+
+def test_bad_documents_are_in_the_report_or_end_the_run(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.jsonl").write_bytes(b'"first document"\nbroken\n"second document"\n' + b"{}\n" * 30)
+    (texts / "b.txt").write_bytes("тэкст".encode("cp1251"))
+    (texts / "c.pdf").write_bytes(b"%PDF")
+    (texts / "d.txt").write_text("  \n")
+    spec = TokenizerSpec(vocab_size=256)
+    prepared = prepare([Source(texts)], spec, tmp_path / "cache", val_frac=0.5)
+    (source,) = prepared.report["sources"]
+    assert (source["documents"], source["num_rejected"], source["empty"]) == (2, 32, 1)
+    assert source["ignored"] == {".pdf": 1}
+    lines, cyrillic, _ = source["files"]
+    assert lines["rejects"][0] == ["line 2", "broken JSON, expected value at column 1"]
+    assert len(lines["rejects"]) == 20
+    assert cyrillic["rejects"] == [["byte 0", "not UTF-8"]]
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2: broken JSON"):
+        prepare([Source(texts)], spec, tmp_path / "cache", on_bad="fail")
+    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_ready_tokenizer_is_taken_as_it_is(corpus: Path, prepared: PreparedData, tmp_path: Path) -> None:
+    for path in (prepared.folder, prepared.tokenizer_path):
+        again = prepare([Source(corpus)], TokenizerSpec(path=path), tmp_path, val_frac=0.1, seed=3)
+        assert again.tokenizer_path.read_bytes() == prepared.tokenizer_path.read_bytes()
+        assert again.train_path.read_bytes() == prepared.train_path.read_bytes()
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    assert again.data_fingerprint != prepared.data_fingerprint
+
+
+def test_impossible_requests_say_what_to_change(corpus: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    single = tmp_path / "single.txt"
+    single.write_text("Адзін дакумент.")
+    blank = tmp_path / "blank.txt"
+    blank.write_text(" \n ")
+    for sources, changes, message in [
+        ([], {}, r"set data\.sources"),
+        ([Source(tmp_path / "nowhere")], {}, "does not exist"),
+        ([Source(single)], {}, "only one distinct document"),
+        ([Source(single), Source(single)], {}, "only one distinct document"),
+        ([Source(blank)], {}, "no text at all"),
+        ([Source(corpus)], {"val_frac": 0.0}, r"data\.val_frac: expected a fraction"),
+        ([Source(corpus)], {"val_frac": 1.5}, r"data\.val_frac: expected a fraction"),
+        ([Source(corpus, 0.0)], {}, "weight of a source: expected a number above 0"),
+        ([Source(corpus)], {"on_bad": "ignore"}, r"data\.on_bad should be skip or fail"),
+        ([Source(corpus)], {"tokenizer": TokenizerSpec(vocab_size=100_000)}, r"set tokenizer\.vocab_size=\d+"),
+        ([Source(corpus)], {"tokenizer": TokenizerSpec(path=tmp_path / "no")}, "cannot read the tokenizer"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            prepare(sources, cache_dir=cache, **({"tokenizer": SMALL_SPEC} | changes))
+    assert [path.name for path in cache.iterdir() if path.is_dir()] == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises((BulbaError, NotADirectoryError), match="file"):
+        prepare([Source(corpus)], SMALL_SPEC, tmp_path / "file" / "cache")
+
+
+def test_a_damaged_entry_is_refused_not_used(corpus: Path, tmp_path: Path) -> None:
+    prepared = prepare([Source(corpus)], SMALL_SPEC, tmp_path)
+    with prepared.train_path.open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(DataError, match=r"train\.bin: the size of the file"):
+        prepare([Source(corpus)], SMALL_SPEC, tmp_path)
+    (prepared.folder / "prepare.json").unlink()
+    with pytest.raises(DataError, match="not a whole preparation .*delete that folder"):
+        prepare([Source(corpus)], SMALL_SPEC, tmp_path)
+
+
+LIMITED = """
+    import resource, sys
+    from pathlib import Path
+    from bulba.data.prepare import Source, prepare
+    from bulba.errors import BulbaError
+    from tests.data.conftest import SMALL_SPEC
+    corpus, cache, limit = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    try:
+        prepare([Source(corpus)], SMALL_SPEC, cache)
+    except BulbaError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no file-size limit to set")
+def test_a_full_disk_is_one_sentence_wherever_it_strikes(corpus: Path, tmp_path: Path) -> None:
+    """A limit on the size of files fails a write as a full disk does."""
+    whole = prepare([Source(corpus)], SMALL_SPEC, tmp_path / "whole")
+    sizes = {path.name: path.stat().st_size for path in whole.folder.iterdir()}
+    places = set()
+    for limit in (500, 5_000, sizes["tokenizer.json"] - 1, sizes["train.bin"] - 1, max(sizes.values()) - 1):
+        cache = tmp_path / f"cache-{limit}"
+        command = [sys.executable, "-c", textwrap.dedent(LIMITED), str(corpus), str(cache), str(limit)]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "no room left" in result.stdout or "the disk is full" in result.stdout, (limit, result)
+        assert result.stdout.count("\n") == 1
+        assert str(cache) in result.stdout
+        assert [path for path in cache.iterdir() if path.is_dir()] == []
+        places.add(result.stdout.split("/")[-1].split()[0])
+    assert len(places) > 1, "the limits should strike in different files"
+
+
+def slow_prepare(corpus: Path, cache: Path, started: Any, go: Any) -> None:
+    def pause(stage: str, done: int, total: int) -> None:
+        if stage == "encode" and not started.is_set():
+            started.set()
+            go.wait()
+
+    prepare([Source(corpus)], SMALL_SPEC, cache, progress=pause)
+
+
+def test_a_killed_run_leaves_nothing_that_counts(corpus: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    started, go = context.Event(), context.Event()
+    process = context.Process(target=slow_prepare, args=(corpus, tmp_path, started, go))
+    process.start()
+    assert started.wait(60)
+    # While that process lives its folder is left alone, and another run finishes first.
+    finished = prepare([Source(corpus)], SMALL_SPEC, tmp_path)
+    (leftover,) = tmp_path.glob(".tmp-*")
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert leftover.is_dir()
+    # The next run that has to work removes it.
+    prepare([Source(corpus)], TokenizerSpec(vocab_size=300), tmp_path)
+    assert not list(tmp_path.glob(".tmp-*"))
+    TokenFile(finished.train_path).verify()
+
+
+def test_two_runs_at_once_both_get_the_one_result(corpus: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    started, go = context.Event(), context.Event()
+    process = context.Process(target=slow_prepare, args=(corpus, tmp_path, started, go))
+    process.start()
+    assert started.wait(60)
+    first = prepare([Source(corpus)], SMALL_SPEC, tmp_path)
+    before = contents(first.folder)
+    go.set()
+    process.join(60)
+    assert process.exitcode == 0
+    assert contents(first.folder) == before
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [first.folder]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
+    program = """
+        import os, signal, sys
+        from bulba.data.prepare import Source, prepare
+        from tests.data.conftest import SMALL_SPEC
+        def interrupt(stage, done, total):
+            if stage == sys.argv[3]:
+                os.kill(os.getpid(), signal.SIGINT)
+        prepare([Source(sys.argv[1])], SMALL_SPEC, sys.argv[2], progress=interrupt)
+    """
+    for stage in ("read", "tokenizer", "encode"):
+        command = [sys.executable, "-c", textwrap.dedent(program), str(corpus), str(tmp_path / stage), stage]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert "KeyboardInterrupt" in result.stderr
+        assert result.returncode != 0
+        assert [path for path in (tmp_path / stage).iterdir() if path.is_dir()] == []
+
+
+def test_memory_of_hashes_is_only_a_memory(corpus: Path, tmp_path: Path) -> None:
+    first = prepare([Source(corpus)], SMALL_SPEC, tmp_path)
+    for broken in ("{", "[]", '{"x": 3}'):
+        (tmp_path / "file_hashes.json").write_text(broken)
+        assert prepare([Source(corpus)], SMALL_SPEC, tmp_path) == first
+
+
+def test_a_change_right_after_a_run_is_noticed(tmp_path: Path) -> None:
+    """Two writes may carry the same time, so a fresh file is read again."""
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('"адзін"\n"два"\n"тры"\n')
+    spec = TokenizerSpec(vocab_size=256)
+    first = prepare([Source(texts)], spec, tmp_path / "cache")
+    status = texts.stat()
+    texts.write_text('"адзін"\n"два"\n"сем"\n')
+    os.utime(texts, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert time.time_ns() - status.st_mtime_ns < 60_000_000_000
+    second = prepare([Source(texts)], spec, tmp_path / "cache")
+    assert first.data_fingerprint != second.data_fingerprint
