@@ -1,0 +1,73 @@
+"""What every attention (sequence mixer) is to the rest of Bulba.
+
+A mixer turns x_BTH (batch, tokens, hidden) into y_BTH of the same shape, causally, and never across the documents of
+a packed row. It owns its projections and its decode cache; the model owns positions, masks and the cache length.
+
+Letters: B batch, T tokens, S keys (cached + new), H hidden, N query heads, G key/value heads, D head width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+Kernel = Literal["reference", "flash"]
+
+
+@dataclass(frozen=True)
+class MixerShape:
+    """The sizes that the model gives to each of its mixers."""
+
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a mixer can do. What is declared is tested; asking for what is not raises UnsupportedError.
+
+    kernels: the attention kernels it has. packing: keeps the documents of a packed row apart. cache: decodes step by
+    step. gqa: takes num_kv_heads < num_heads. gguf: its weights are a Llama layer, so llama.cpp can run them.
+    """
+
+    kernels: frozenset[Kernel]
+    packing: bool
+    cache: bool
+    gqa: bool
+    gguf: bool
+
+
+@dataclass
+class AttentionContext:
+    """What one forward pass shares between its layers.
+
+    rotate: applies the position scheme to q or k, [B, heads, T, D] -> same.
+    mask_BTS: True where a query may read a key; None means plain causal over all S keys.
+    kernel: which attention kernel must run. start: how many tokens the cache held before this pass.
+    """
+
+    rotate: Callable[[Tensor], Tensor]
+    mask_BTS: Tensor | None
+    kernel: Kernel
+    start: int = 0
+
+
+class Mixer(nn.Module, ABC):
+    """Base class of the attentions: one file, one YAML in conf/attention/, one row of the contract tests."""
+
+    capabilities: ClassVar[Capabilities]
+
+    @abstractmethod
+    def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None = None) -> Tensor:
+        """Mix the tokens: [B, T, H] -> [B, T, H]; `cache` is this layer's own, from `new_cache`, or None."""
+
+    def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> Any:
+        """An empty decode cache of this layer for up to `max_tokens` tokens."""
+        raise AssertionError(f"{type(self).__name__} declares cache={self.capabilities.cache} but has no new_cache")

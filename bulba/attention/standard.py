@@ -1,0 +1,107 @@
+"""Softmax attention with grouped key/value heads.
+
+Formula: y = softmax(q k^T / sqrt(D)) v, causal, inside each document (Vaswani et al. 2017, arXiv 1706.03762). Query
+heads share key/value heads in groups (Ainslie et al. 2023, arXiv 2305.13245): num_kv_heads = num_heads is multi-head,
+num_kv_heads = 1 is multi-query attention.
+Cost per layer: 4 T^2 N D multiply-adds for all pairs of tokens; memory O(T^2) for kernel `reference`, O(T) beside the
+mask for `flash`.
+It does not do sliding windows or attention dropout.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bulba.attention.base import AttentionContext, Capabilities, Mixer, MixerShape
+
+FUSED_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+
+
+class KeyValueCache:
+    """Keys and values of one layer, [B, G, max_tokens, D] each; the model keeps count of how much is filled."""
+
+    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
+        self.k_BGSD = torch.zeros(shape, dtype=dtype, device=device)
+        self.v_BGSD = torch.zeros(shape, dtype=dtype, device=device)
+
+    def write(self, k_BGTD: Tensor, v_BGTD: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Put new keys and values behind the first `start` ones and return all that are filled now."""
+        end = start + k_BGTD.shape[2]
+        self.k_BGSD[:, :, start:end] = k_BGTD
+        self.v_BGSD[:, :, start:end] = v_BGTD
+        return self.k_BGSD[:, :, :end], self.v_BGSD[:, :, :end]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.k_BGSD.nbytes + self.v_BGSD.nbytes
+
+
+class StandardAttention(Mixer):
+    """Grouped-query softmax attention; `bias` adds biases to the four projections."""
+
+    capabilities = Capabilities(
+        kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=True
+    )
+
+    def __init__(self, shape: MixerShape, bias: bool = False) -> None:
+        super().__init__()
+        self.shape = shape
+        width, kv_width = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+        self.q_proj = nn.Linear(shape.hidden_size, width, bias=bias)
+        self.k_proj = nn.Linear(shape.hidden_size, kv_width, bias=bias)
+        self.v_proj = nn.Linear(shape.hidden_size, kv_width, bias=bias)
+        self.o_proj = nn.Linear(width, shape.hidden_size, bias=bias)
+
+    def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None = None) -> Tensor:
+        q_BNTD = context.rotate(self._heads(self.q_proj(x_BTH)))
+        k_BGSD = context.rotate(self._heads(self.k_proj(x_BTH)))
+        v_BGSD = self._heads(self.v_proj(x_BTH))
+        if cache is not None:
+            k_BGSD, v_BGSD = cache.write(k_BGSD, v_BGSD, context.start)
+        attend = reference_attention if context.kernel == "reference" else flash_attention
+        y_BNTD = attend(q_BNTD, k_BGSD, v_BGSD, context.mask_BTS)
+        return self.o_proj(y_BNTD.transpose(1, 2).flatten(2))
+
+    def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
+        return KeyValueCache((batch_size, self.shape.num_kv_heads, max_tokens, self.shape.head_dim), dtype, device)
+
+    def _heads(self, x_BTW: Tensor) -> Tensor:
+        """[B, T, heads * D] -> [B, heads, T, D]."""
+        return x_BTW.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
+
+
+def reference_attention(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS: Tensor | None) -> Tensor:
+    """The formula written out, softmax in fp32: [B, N, T, D], 2 x [B, G, S, D] -> [B, N, T, D]."""
+    groups = q_BNTD.shape[1] // k_BGSD.shape[1]
+    k_BNSD, v_BNSD = k_BGSD.repeat_interleave(groups, 1), v_BGSD.repeat_interleave(groups, 1)
+    if mask_BTS is None:
+        mask_BTS = causal_mask(q_BNTD.shape[2], k_BGSD.shape[2], q_BNTD.device)[None]
+    scores_BNTS = (q_BNTD @ k_BNSD.transpose(-2, -1)) / math.sqrt(q_BNTD.shape[-1])
+    scores_BNTS = scores_BNTS.float().masked_fill(~mask_BTS[:, None], -torch.inf)
+    return scores_BNTS.softmax(-1).to(v_BNSD.dtype) @ v_BNSD
+
+
+def flash_attention(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS: Tensor | None) -> Tensor:
+    """torch's fused kernels and never its T x T math fallback: torch raises where no fused kernel fits."""
+    square = q_BNTD.shape[2] == k_BGSD.shape[2]
+    mask_B1TS = None
+    if mask_BTS is not None:
+        mask_B1TS = mask_BTS[:, None]
+    elif not square:
+        mask_B1TS = causal_mask(q_BNTD.shape[2], k_BGSD.shape[2], q_BNTD.device)[None, None]
+    with sdpa_kernel(FUSED_BACKENDS):
+        return F.scaled_dot_product_attention(
+            q_BNTD, k_BGSD, v_BGSD, attn_mask=mask_B1TS, is_causal=mask_B1TS is None, enable_gqa=True
+        )
+
+
+def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+    """True where a query may read a key; the last query stands at the last key. [T, S]."""
+    offset = num_keys - num_queries
+    return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(offset)

@@ -1,0 +1,194 @@
+"""Checkpoints: a folder of safetensors and JSON, no pickle anywhere, loadable without Lightning.
+
+    step_00000400/
+        model.safetensors   weights, named as in Hugging Face Llama (opens in transformers beside a config.json)
+        model.json          `GPT.get_model_config()`: rebuilds the model
+        state.safetensors   every other tensor: optimizer moments, random generators
+        state.json          where those tensors belong, and all plain values: step, schedule, loops
+        checksums.json      SHA-256 of the files above, checked on load
+
+The folder appears under its name only when it is whole (write beside, flush, rename).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bulba.errors import CheckpointError, ConfigError
+from bulba.files import atomic_folder, sha256_file
+from bulba.model.gpt import GPT
+
+FORMAT_VERSION = 1
+TENSOR_KEY, PAIRS_KEY = "$tensor", "$pairs"
+
+
+def save_checkpoint(folder: Path, model_config: dict[str, Any], weights: dict[str, Tensor], state: Any) -> None:
+    """Write a checkpoint folder at once.
+
+    weights: `GPT.state_dict()`. state: nested dicts, lists and tuples of tensors and plain JSON values.
+    """
+    with atomic_folder(folder) as temporary:
+        tensors: dict[str, Tensor] = {}
+        tree = {"format_version": FORMAT_VERSION, "state": _take_tensors(state, tensors)}
+        save_file(to_hf_names(weights), temporary / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, temporary / "state.safetensors")
+        _write_json(temporary / "model.json", model_config)
+        _write_json(temporary / "state.json", tree)
+        checksums = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
+        _write_json(temporary / "checksums.json", checksums)
+
+
+def load_state(folder: Path) -> Any:
+    """The `state` that `save_checkpoint` was given, tensors on the CPU."""
+    check_whole(folder)
+    tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if tree["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {tree['format_version']} and this Bulba reads {FORMAT_VERSION}: "
+            "use the version of Bulba that wrote it."
+        )
+    return _put_tensors(tree["state"], load_file(folder / "state.safetensors"))
+
+
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights, named as in `GPT.state_dict()`."""
+    try:
+        return from_hf_names(load_file(folder / "model.safetensors"))
+    except (SafetensorError, FileNotFoundError) as error:
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'} cannot be read ({error}): use another checkpoint of the run."
+        ) from error
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> GPT:
+    """Rebuild the model of a checkpoint from its own config alone; in eval mode."""
+    check_whole(folder)
+    config = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    try:
+        model = GPT(**config)
+    except TypeError as error:
+        raise ConfigError(f"{folder / 'model.json'} is not a model config of this Bulba ({error}).") from error
+    weights = load_weights(folder)
+    check_fits(model, weights, folder)
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def check_fits(model: GPT, weights: dict[str, Tensor], source: Path) -> None:
+    """CheckpointError names the first of `weights` that `model` does not have in this shape."""
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        expected = tuple(own[name].shape) if name in own else None
+        got = tuple(weights[name].shape) if name in weights else None
+        if expected != got:
+            raise CheckpointError(
+                f"{source} is a checkpoint of another shape: {name} is {got or 'absent'} there and "
+                f"{expected or 'absent'} in this model; use the model settings that the run was trained with."
+            )
+
+
+def check_whole(folder: Path) -> None:
+    """Hold every file of a checkpoint against its checksum."""
+    path = folder / "checksums.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a Bulba checkpoint: it has no checksums.json.")
+    for name, expected in json.loads(path.read_text(encoding="utf-8")).items():
+        file = folder / name
+        if not file.is_file() or sha256_file(file) != expected:
+            raise CheckpointError(
+                f"{file} is missing or damaged (its checksum differs): use another checkpoint of the run."
+            )
+
+
+@dataclass(frozen=True)
+class CheckpointRef:
+    """A checkpoint folder and the run folder it belongs to (None when it stands alone)."""
+
+    folder: Path
+    run: Path | None
+
+    @property
+    def step(self) -> int:
+        return int(self.folder.name.removeprefix("step_"))
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of `step` stands in a run folder."""
+    return run / "checkpoints" / f"step_{step:08d}"
+
+
+def list_checkpoints(run: Path) -> list[CheckpointRef]:
+    """The finished checkpoints of a run, oldest first."""
+    return [CheckpointRef(path, run) for path in sorted((run / "checkpoints").glob("step_*"))]
+
+
+def find_checkpoint(path: Path) -> CheckpointRef:
+    """The checkpoint that `path` means: a checkpoint folder itself, or the newest one of a run folder."""
+    if (path / "checksums.json").is_file():
+        run = path.parent.parent
+        return CheckpointRef(path, run if (run / "config.yaml").is_file() else None)
+    if not path.is_dir():
+        raise CheckpointError(f"{path} does not exist: give a run folder, a checkpoint folder in it, or `last`.")
+    checkpoints = list_checkpoints(path)
+    if not checkpoints:
+        raise CheckpointError(
+            f"{path} has no checkpoints: train the run until its first one "
+            "(callbacks.checkpoints.every_steps), or choose another run."
+        )
+    return checkpoints[-1]
+
+
+def to_hf_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`GPT.state_dict()` names to those of LlamaForCausalLM."""
+    return {
+        name if name.startswith("lm_head.") else f"model.{name}": tensor.detach().contiguous()
+        for name, tensor in weights.items()
+    }
+
+
+def from_hf_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `to_hf_names`."""
+    return {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+
+
+def _take_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON, its tensors moved to `tensors` and replaced by their names there."""
+    if isinstance(value, Tensor):
+        name = f"t{len(tensors):06d}"
+        # A fresh copy: safetensors refuses tensors that share storage.
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return {TENSOR_KEY: name}
+    if isinstance(value, dict):
+        if all(isinstance(key, str) for key in value):
+            return {key: _take_tensors(item, tensors) for key, item in value.items()}
+        return {PAIRS_KEY: [[key, _take_tensors(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_take_tensors(item, tensors) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise AssertionError(f"a checkpoint holds tensors and plain values only, not {type(value).__name__}")
+
+
+def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The inverse of `_take_tensors` (tuples come back as lists)."""
+    if isinstance(value, dict):
+        if TENSOR_KEY in value:
+            return tensors[value[TENSOR_KEY]]
+        if PAIRS_KEY in value:
+            return {key: _put_tensors(item, tensors) for key, item in value[PAIRS_KEY]}
+        return {key: _put_tensors(item, tensors) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_put_tensors(item, tensors) for item in value]
+    return value
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,149 @@
+"""The frame around a Hydra program: check the command line, give the run its folder, turn our errors into sentences.
+
+What Hydra does (composing, sweeping, launchers) stays Hydra's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from bulba.config.overrides import CONF, Source, check, expand, parse, values
+from bulba.errors import BulbaError, ConfigError
+from bulba.runs import find_run, new_folder
+
+Task = Callable[[DictConfig, Path], None]
+EXIT_CODE = 2
+HYDRA_ONLY = {
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--shell-completion",
+    "-sc",
+}
+
+
+def run_hydra(task: Task, config_name: str = "config") -> None:
+    """Run `task(config, run_folder)` once, or once per job of a sweep, from this process's command line."""
+    try:
+        flags, words, source = read_arguments(sys.argv[1:], config_name)
+        failures: list[str] = []
+        sys.argv[1:] = arguments_for_hydra(flags, words, source)
+        # Hydra would print its own traceback of our sentences.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        hydra.main(version_base="1.3", config_path=str(source.folder.absolute()), config_name=source.name)(
+            lambda config: run_job(task, config, failures)
+        )()
+    except BulbaError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(f"the settings do not fit together: {str(error).splitlines()[0]}")
+    if failures:
+        fail(f"{len(failures)} of the sweep's runs failed: {'; '.join(failures)}")
+
+
+def run_job(task: Task, config: DictConfig, failures: list[str]) -> None:
+    """One job. In a sweep, a job that fails is told at once and the others still run."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        print(f"--- run {hydra_config.job.num}: {' '.join(hydra_config.overrides.task)}", flush=True)
+    try:
+        task(config, folder)
+    except BulbaError as error:
+        if hydra_config.mode != RunMode.MULTIRUN:
+            raise SystemExit(fail(str(error))) from error
+        print(f"run {folder} failed: {error}", file=sys.stderr, flush=True)
+        failures.append(f"{folder} ({error})")
+
+
+def fail(sentence: str) -> int:
+    """Print one sentence and end the program."""
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(EXIT_CODE)
+
+
+def read_arguments(arguments: list[str], config_name: str = "config") -> tuple[list[str], list[str], Source]:
+    """Split the command line into Hydra's flags and `key=value` words, and find the primary config.
+
+    `--config-path RUN` repeats a run from its stored config; `resume=RUN` goes on with it.
+    """
+    flags: list[str] = []
+    words: list[str] = []
+    source = Source(name=config_name)
+    remaining = iter(arguments)
+    for word in remaining:
+        name, _, value = word.partition("=")
+        if name in ("--config-path", "-cp"):
+            source = run_source(value or next(remaining, ""))
+        elif name in ("--config-name", "-cn"):
+            source = Source(source.folder, (value or next(remaining, "")).removesuffix(".yaml"))
+        elif word.startswith("-"):
+            flags.append(word)
+            if word in ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"):
+                flags.append(next(remaining, ""))
+        else:
+            words.append(word)
+    resumed = [word.split("=", 1)[1] for word in words if word.startswith("resume=")]
+    if resumed and resumed[-1] not in ("", "null"):
+        run = find_run(resumed[-1], runs_dir_of(words))
+        source = run_source(str(run))
+        words = [word for word in words if not word.startswith("resume=")]
+        words += [f"resume='{run}'", f"hydra.run.dir='{run}'"]
+    return flags, words if source.is_run else expand(words), source
+
+
+def run_source(folder: str) -> Source:
+    """The stored config of a run folder."""
+    path = Path(folder)
+    if not (path / "config.yaml").is_file():
+        raise ConfigError(f"{folder!r} holds no config.yaml: give the folder of a run.")
+    return Source(path.absolute())
+
+
+def runs_dir_of(words: list[str]) -> Path:
+    """Where the runs stand, as the command line says."""
+    given = [word.split("=", 1)[1] for word in words if word.startswith("runs_dir=")]
+    return Path(given[-1] if given else "runs")
+
+
+def arguments_for_hydra(flags: list[str], words: list[str], source: Source) -> list[str]:
+    """The checked command line, with a new folder for the run where none is named."""
+    if HYDRA_ONLY & set(flags):
+        return [*flags, *words]
+    config = check(words, source)
+    sweep = any(flag in ("-m", "--multirun") for flag in flags)
+    swept = [o.key_or_group for o in parse(words) if o.is_sweep_override() and len(values(o)) > 1]
+    if swept and not sweep:
+        raise ConfigError(f"{swept[0]} has several values: add -m to run one after the other.")
+    if sweep and config.get("resume"):
+        raise ConfigError("resume goes on with one run and cannot be swept: leave out -m.")
+    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    if "runs_dir" in config and not any(word.startswith(f"{key}=") for word in words):
+        suffix = "sweep" if sweep else config_choice(config)
+        folder = new_folder(Path(config.runs_dir), f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{suffix}")
+        words = [*words, f"{key}='{folder}'"]
+    return [*flags, *words]
+
+
+def config_choice(config: DictConfig) -> str:
+    """The name of the model preset, or `repeat` where the config is a stored one."""
+    return str(config.hydra.runtime.choices.get("model", "repeat"))
+
+
+__all__ = ["CONF", "run_hydra"]
