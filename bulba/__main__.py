@@ -1,0 +1,5 @@
+"""`python -m bulba`."""
+
+from bulba.cli import main
+
+main()

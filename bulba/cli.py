@@ -1,0 +1,99 @@
+"""`python -m bulba COMMAND key=value ...`: everything beside training (train.py) and exporting (export.py)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from bulba.cli_help import help_text
+from bulba.config.build import check_keys, signature_of
+from bulba.errors import BulbaError, ConfigError
+
+app = typer.Typer(help=help_text("app"), no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+bench = typer.Typer(no_args_is_help=True)
+app.add_typer(bench, name="bench", help=help_text("bench-text"))
+Settings = Annotated[list[str] | None, typer.Argument(help="key=value", metavar="[KEY=VALUE]...")]
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one sentence and exit code 2."""
+    try:
+        app()
+    except BulbaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def call(function: Callable[..., Any], words: list[str] | None) -> Any:
+    """Call `function` with `key=value` words, held against its signature; texts are taken as they are."""
+    hints = signature_of(function)[1]
+    settings: dict[str, Any] = {}
+    for word in words or []:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is not understood: write settings as key=value, such as run=last.")
+        settings[name] = value if hints.get(name) is str else yaml.safe_load(value)
+    check_keys(function, settings, "")
+    return function(**settings)
+
+
+@app.command(help=help_text("generate"))
+def generate(settings: Settings = None) -> None:
+    from bulba.run.generate import generate_command
+
+    call(generate_command, settings)
+
+
+@app.command(help=help_text("compare"))
+def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...")]) -> None:
+    from bulba.report.compare import compare as compare_runs
+    from bulba.runs import find_run
+
+    Console().print(compare_runs([find_run(run) for run in runs]))
+
+
+@app.command(help=help_text("info"))
+def info(settings: Settings = None) -> None:
+    from bulba.report.presets import presets_table
+
+    Console().print(presets_table(settings or []))
+
+
+@app.command(help=help_text("load"))
+def load(settings: Settings = None) -> None:
+    from bulba.checkpoint import find_checkpoint, load_model
+    from bulba.runs import find_run
+
+    def load_command(run: str = "last") -> None:
+        checkpoint = find_checkpoint(Path(run) if Path(run).exists() else find_run(run)).folder
+        print(json.dumps({"checkpoint": str(checkpoint)} | load_model(checkpoint).get_model_config(), indent=1))
+
+    call(load_command, settings)
+
+
+@app.command(name="verify-resume", help=help_text("verify-resume"))
+def verify_resume(settings: Settings = None) -> None:
+    from bulba.bench.resume import verify_resume as verify
+
+    call(verify, settings)
+
+
+@bench.command(name="words", help=help_text("bench-words"))
+def bench_words(settings: Settings = None) -> None:
+    from bulba.bench.words import measure_words
+
+    call(measure_words, settings)
+
+
+@bench.command(name="text", help=help_text("bench-text"))
+def bench_text(settings: Settings = None) -> None:
+    from bulba.bench.text import measure_text
+
+    call(measure_text, settings)

@@ -1,0 +1,72 @@
+"""The help texts of `python -m bulba` in English, Belarusian, Ukrainian and Russian."""
+
+from __future__ import annotations
+
+import os
+
+LANGUAGES = ("en", "be", "uk", "ru")
+
+TEXTS: dict[str, dict[str, str]] = {
+    "app": {
+        "en": "Small language models for Belarusian, Russian and Ukrainian. Help in another language: BULBA_LANG=be, uk, ru, en.",
+        "be": "Невялікія моўныя мадэлі для беларускай, рускай і ўкраінскай моў. Даведка на іншай мове: BULBA_LANG=be, uk, ru, en.",
+        "uk": "Невеликі мовні моделі для білоруської, російської й української мов. Довідка іншою мовою: BULBA_LANG=be, uk, ru, en.",
+        "ru": "Небольшие языковые модели для белорусского, русского и украинского языков. Справка на другом языке: BULBA_LANG=be, uk, ru, en.",
+    },
+    "generate": {
+        "en": 'Write text with a trained model: generate run=last prompt="..."',
+        "be": 'Напісаць тэкст навучанай мадэллю: generate run=last prompt="..."',
+        "uk": 'Написати текст навченою моделлю: generate run=last prompt="..."',
+        "ru": 'Написать текст обученной моделью: generate run=last prompt="..."',
+    },
+    "compare": {
+        "en": "A table of runs: what differs in their settings, and how they came out.",
+        "be": "Табліца запускаў: чым адрозніваюцца налады і што атрымалася.",
+        "uk": "Таблиця запусків: чим різняться налаштування і що вийшло.",
+        "ru": "Таблица запусков: чем различаются настройки и что получилось.",
+    },
+    "info": {
+        "en": "Exact weights of the presets: info, or info model=zubr tokenizer=bpe_32k",
+        "be": "Дакладная колькасць вагаў: info або info model=zubr tokenizer=bpe_32k",
+        "uk": "Точна кількість ваг: info або info model=zubr tokenizer=bpe_32k",
+        "ru": "Точное число весов: info или info model=zubr tokenizer=bpe_32k",
+    },
+    "load": {
+        "en": "Rebuild the model of a run or a checkpoint from its own files and describe it: load run=last",
+        "be": "Аднавіць мадэль запуску або кантрольнай кропкі з яе файлаў і апісаць: load run=last",
+        "uk": "Відновити модель запуску або контрольної точки з її файлів і описати: load run=last",
+        "ru": "Восстановить модель запуска или контрольной точки из её файлов и описать: load run=last",
+    },
+    "verify-resume": {
+        "en": "Train, kill with -9 at random steps, resume, and compare every loss with an uninterrupted run.",
+        "be": "Навучаць, забіваць -9 на выпадковых кроках, працягваць і параўноўваць кожную страту з неперарваным запускам.",
+        "uk": "Навчати, вбивати -9 на випадкових кроках, продовжувати й порівнювати кожну втрату з безперервним запуском.",
+        "ru": "Обучать, убивать -9 на случайных шагах, продолжать и сравнивать каждую потерю с непрерывным запуском.",
+    },
+    "bench-words": {
+        "en": "Share of words in sampled sentences that occur in the training text, per language.",
+        "be": "Доля слоў у напісаных сказах, якія ёсць у навучальным тэксце, для кожнай мовы.",
+        "uk": "Частка слів у написаних реченнях, що є в навчальному тексті, для кожної мови.",
+        "ru": "Доля слов в написанных предложениях, которые есть в обучающем тексте, для каждого языка.",
+    },
+    "bench-text": {
+        "en": "Bits per byte of a run on its validation text, beside unigram entropy and xz -9.",
+        "be": "Біты на байт на праверачным тэксце побач з уніграмнай энтрапіяй і xz -9.",
+        "uk": "Біти на байт на перевірному тексті поряд з уніграмною ентропією та xz -9.",
+        "ru": "Биты на байт на проверочном тексте рядом с униграммной энтропией и xz -9.",
+    },
+}
+
+
+def help_text(name: str) -> str:
+    """The text in the language of BULBA_LANG, else of the system, else English."""
+    return TEXTS[name][language()]
+
+
+def language() -> str:
+    """The first of BULBA_LANG, LC_ALL, LC_MESSAGES, LANG that names one of our languages."""
+    for variable in ("BULBA_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        code = os.environ.get(variable, "")[:2].lower()
+        if code in LANGUAGES:
+            return code
+    return "en"

@@ -1,0 +1,39 @@
+"""What can be wrong with a config, found before any text is read or weight made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from bulba.config.build import build, check_keys, locate, to_plain
+from bulba.errors import ConfigError
+from bulba.run.trainer import choose_device, choose_precision
+
+
+def check_config(config: DictConfig) -> None:
+    """Refuse unknown keys, values of the wrong kind and settings that contradict each other."""
+    for path, node in nodes_with_target(to_plain(config), ""):
+        options = dict(node)
+        check_keys(locate(options.pop("_target_"), path), options, path, given=None)
+    choose_precision(config.trainer.precision, choose_device(config.trainer.device))
+    if config.data.seq_len > config.model.max_seq_len:
+        raise ConfigError(
+            f"data.seq_len={config.data.seq_len} is longer than model.max_seq_len={config.model.max_seq_len}: "
+            "raise model.max_seq_len, and data.seq_len follows it."
+        )
+    build(config.scheduler, path="scheduler", total_steps=config.trainer.max_steps)
+    with torch.device("meta"):  # shapes without memory
+        model = build(config.model, path="model", vocab_size=1)
+    build(config.mode, path="mode").apply(model, torch.device("meta"))
+
+
+def nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_`, with its path, from the top down."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from nodes_with_target(value, f"{path}.{key}" if path else str(key))

@@ -1,0 +1,24 @@
+"""An export from its config to the files: find the checkpoint, write each format, say where it went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from bulba.config.build import to_plain
+from bulba.export.run import export
+from bulba.runs import find_run
+
+
+def export_run(config: DictConfig) -> list[Path]:
+    """Write the formats of `config.export` for the run or checkpoint `config.run`; returns what was written."""
+    source = Path(config.run)
+    written = export(
+        source if source.is_dir() else find_run(config.run),
+        to_plain(config)["export"],
+        None if config.out is None else Path(config.out),
+    )
+    for path in written:
+        print(f"written: {path}", flush=True)
+    return written

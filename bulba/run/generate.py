@@ -1,0 +1,63 @@
+"""`python -m bulba generate`: stream text from a run's newest checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bulba.checkpoint import CheckpointRef, find_checkpoint, load_model
+from bulba.data.tokenizer import Tokenizer
+from bulba.errors import CheckpointError
+from bulba.generation.engine import SamplingOptions, generate
+from bulba.run.trainer import Device, choose_device
+from bulba.runs import find_run
+
+
+def generate_command(
+    run: str = "last",
+    prompt: str = "",
+    device: Device = "auto",
+    max_new_tokens: int = 200,
+    temperature: float = 0.7,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    repetition_window: int | None = None,
+    stop: str | list[str] | None = None,
+    seed: int = 0,
+    cache: bool = True,
+) -> None:
+    """Print the prompt and what the model makes of it, piece by piece."""
+    sampling = SamplingOptions(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        repetition_window=repetition_window,
+        stop=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        seed=seed,
+        cache=cache,
+    )
+    checkpoint = resolve_checkpoint(run)
+    tokenizer = Tokenizer.load(tokenizer_path(checkpoint))
+    model = load_model(checkpoint.folder, choose_device(device))
+    print(prompt, end="", flush=True)
+    for piece in generate(model, tokenizer, prompt, sampling):
+        print(piece, end="", flush=True)
+    print()
+
+
+def resolve_checkpoint(run: str) -> CheckpointRef:
+    """The checkpoint that `run=` means: `last`, a run's name or folder, or a checkpoint folder."""
+    path = Path(run)
+    return find_checkpoint(path if path.is_dir() else find_run(run))
+
+
+def tokenizer_path(checkpoint: CheckpointRef) -> Path:
+    """The tokenizer of the run that a checkpoint belongs to."""
+    for folder in (checkpoint.folder, *([checkpoint.run / "tokenizer"] if checkpoint.run else [])):
+        if (folder / "tokenizer.json").is_file():
+            return folder / "tokenizer.json"
+    raise CheckpointError(
+        f"{checkpoint.folder} has no tokenizer: keep it inside its run folder, or put tokenizer.json beside it."
+    )

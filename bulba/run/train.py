@@ -1,0 +1,102 @@
+"""A training run from its config to its summary. Read it top to bottom: this is the whole program."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig
+
+from bulba.checkpoint import CheckpointRef, check_fits, find_checkpoint, load_weights
+from bulba.config.build import build, to_plain
+from bulba.config.snapshot import provenance, read_json, write_config, write_json
+from bulba.data.datamodule import TextData
+from bulba.data.prepare import PreparedData
+from bulba.errors import CheckpointError, ConfigError
+from bulba.model.gpt import GPT
+from bulba.run.check import check_config
+from bulba.run.finish import finish, say
+from bulba.run.trainer import choose_device
+
+
+def train(config: DictConfig, run: Path) -> dict[str, Any]:
+    """Train one model as `config` says, keep everything in the folder `run`, and return the summary."""
+    started = time.perf_counter()
+    check_config(config)
+    device = choose_device(config.trainer.device)
+    resumed = find_checkpoint(run) if config.resume else None
+    L.seed_everything(config.seed, verbose=False)
+
+    data: TextData = build(config.data, path="data")
+    num_micro_batches = data.accumulation(config.trainer.num_devices)
+    prepared = data.prepare(build(config.tokenizer, path="tokenizer"))
+    say(f"data: {data.train_file.num_tokens:,} tokens of {data.train_file.num_documents:,} documents")
+
+    model: GPT = build(config.model, path="model", vocab_size=data.tokenizer.vocab_size)
+    say(f"model: {model.get_num_params():,} weights on {device.type}")
+    if resumed:
+        check_resume(resumed, model, prepared)
+    else:
+        record_run(config, run, data, prepared)
+
+    mode = build(config.mode, path="mode")
+    stage = build(
+        config.stage,
+        path="stage",
+        model=model,
+        forward_hidden=mode.apply(model, device),
+        optimizer=config.optimizer,
+        scheduler=config.scheduler,
+        token_bytes=torch.from_numpy(data.tokenizer.num_bytes_per_token()),
+        num_micro_batches=num_micro_batches,
+    )
+    trainer: L.Trainer = build(
+        config.trainer,
+        path="trainer",
+        run=run,
+        num_micro_batches=num_micro_batches,
+        loggers=build_loggers(config.logger, run, resumed.step if resumed else 0),
+        callbacks=[build(node, path=f"callbacks.{name}") for name, node in to_plain(config.callbacks).items()],
+    )
+    say(f"ready after {time.perf_counter() - started:.1f} s; everything goes to {run}")
+    trainer.fit(stage, datamodule=data, ckpt_path=str(resumed.folder) if resumed else None)
+    if trainer.global_step == trainer.max_steps != stage.val_step:
+        trainer.validate(stage, datamodule=data, verbose=False)
+
+    return finish(config, run, trainer, stage, prepared) if trainer.is_global_zero else {}
+
+
+def record_run(config: DictConfig, run: Path, data: TextData, prepared: PreparedData) -> None:
+    """Store what the run is made from before it starts."""
+    write_config(config, run)
+    data.tokenizer.save_pretrained(run / "tokenizer", model_max_length=config.model.max_seq_len)
+    fingerprints = {
+        "data_fingerprint": prepared.data_fingerprint,
+        "tokenizer_fingerprint": prepared.tokenizer_fingerprint,
+    }
+    write_json(run / "run.json", provenance() | {"seed": config.seed} | fingerprints)
+
+
+def check_resume(resumed: CheckpointRef, model: GPT, prepared: PreparedData) -> None:
+    """Refuse to go on with another shape or other texts than the run began with."""
+    check_fits(model, load_weights(resumed.folder), resumed.folder)
+    began = read_json(resumed.run / "run.json") if resumed.run else {}
+    if began.get("data_fingerprint") != prepared.data_fingerprint:
+        raise CheckpointError(
+            f"the texts or the tokenizer changed since {resumed.run} began, so it cannot go on with the same batches: "
+            "put the texts back, or start a new run."
+        )
+
+
+def build_loggers(nodes: DictConfig, run: Path, resume_step: int) -> list[Any]:
+    """metrics.csv first, then the trackers beside it."""
+    if "csv" not in nodes:
+        raise ConfigError("logger.csv was removed, but metrics.csv is the record of every run: leave it in.")
+    record: dict[str, Any] = {"run": run, "resume_step": resume_step}
+    return [
+        build(node, path=f"logger.{name}", **(record if name == "csv" else {"save_dir": str(run)}))
+        for name, node in to_plain(nodes).items()
+    ]

@@ -1,0 +1,131 @@
+"""Next-token cross-entropy and the numbers derived from it, as pure functions.
+
+loss = sum over targets of -log softmax(W h)[target], in nats. The B x T x V logits are never held: rows are
+taken in chunks, and the training loss computes its gradients in the same pass (as Liger Kernel does, Hsu et
+al. 2024, arXiv 2410.10989). Under autocast the products run in its dtype, and everything after them in fp32.
+
+It does not use torch's linear_cross_entropy, which returns the loss in the dtype of its inputs (some percent
+off in bfloat16) and does not follow autocast. It has no label smoothing, no logit cap and no second
+derivative.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bulba.errors import DataError, UnsupportedError
+
+IGNORE_INDEX = -100
+# fp32 logits of one chunk: about what the caches of a CPU hold, and enough rows to keep an accelerator busy.
+CHUNK_BYTES_CPU, CHUNK_BYTES_ACCELERATOR = 4 * 2**20, 128 * 2**20
+# A chunk is a multiple of this many rows: products with fewer are slow on both.
+CHUNK_ROWS = 128
+
+
+def token_loss_sum(hidden_BTH: Tensor, head_weight_VH: Tensor, targets_BT: Tensor) -> Tensor:
+    """Sum over the targets that are not -100 of -log p(target), in nats; a scalar, at least fp32.
+
+    Gradients flow to `hidden_BTH` and `head_weight_VH`.
+    """
+    if not torch.is_grad_enabled():
+        return per_token_losses(hidden_BTH, head_weight_VH, targets_BT).sum()
+    dtype = product_dtype(hidden_BTH)
+    return ChunkedCrossEntropy.apply(hidden_BTH.flatten(0, 1), head_weight_VH, targets_BT.flatten(), dtype)
+
+
+@torch.no_grad()
+def per_token_losses(hidden_BTH: Tensor, head_weight_VH: Tensor, targets_BT: Tensor) -> Tensor:
+    """-log p of every target in nats, [B, T], at least fp32, 0 where the target is -100; no gradients."""
+    dtype = product_dtype(hidden_BTH)
+    hidden_NH, weight_VH, targets_N = hidden_BTH.flatten(0, 1), head_weight_VH.to(dtype), targets_BT.flatten()
+    losses_N = torch.empty_like(targets_N, dtype=torch.promote_types(dtype, torch.float32))
+    with torch.autocast(hidden_NH.device.type, enabled=False):
+        for rows in chunks(hidden_NH, len(weight_VH)):
+            logits = (hidden_NH[rows].to(dtype) @ weight_VH.T).to(losses_N.dtype)
+            losses_N[rows] = F.cross_entropy(logits, targets_N[rows], ignore_index=IGNORE_INDEX, reduction="none")
+    return losses_N.view_as(targets_BT)
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Loss and gradients chunk by chunk; the gradient of the logits is softmax - onehot."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_NH: Tensor, head_VH: Tensor, targets_N: Tensor, dtype: torch.dtype) -> Tensor:
+        wide = torch.promote_types(dtype, torch.float32)
+        loss = torch.zeros((), dtype=wide, device=hidden_NH.device)
+        grad_NH = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
+        # fp32 although the products are not: it sums over all chunks.
+        grad_VH = torch.zeros_like(head_VH, dtype=wide) if ctx.needs_input_grad[1] else None
+        weight = head_VH.to(dtype)
+        with torch.autocast(hidden_NH.device.type, enabled=False):
+            for rows in chunks(hidden_NH, len(head_VH)):
+                valid = (targets_N[rows] != IGNORE_INDEX)[:, None]
+                targets = targets_N[rows, None].where(valid, 0)
+                # A hidden state of 0 keeps an ignored row out of the gradient of the head.
+                hidden = hidden_NH[rows].to(dtype).where(valid, 0)
+                log_p = F.log_softmax((hidden @ weight.T).to(wide), -1)
+                loss -= log_p.gather(1, targets).where(valid, 0).sum()
+                if grad_NH is None and grad_VH is None:
+                    continue
+                minus_one = log_p.new_full((1, 1), -1.0).expand_as(targets)
+                grad = log_p.exp_().scatter_add_(1, targets, minus_one).to(dtype)
+                if grad_NH is not None:
+                    grad_NH[rows] = (grad @ weight).where(valid, 0)
+                if grad_VH is not None:
+                    add_product(grad_VH, grad.T, hidden)
+        ctx.save_for_backward(grad_NH, None if grad_VH is None else grad_VH.to(head_VH.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        # Autograd takes the gradients below for constants, so a second derivative would be silently wrong.
+        if torch.is_grad_enabled():
+            raise UnsupportedError(
+                "the chunked training loss has no second derivative: take cross_entropy of GPT.logits for it."
+            )
+        grad_NH, grad_VH = (None if grad is None else grad * grad_loss for grad in ctx.saved_tensors)
+        return grad_NH, grad_VH, None, None
+
+
+def add_product(sum_NM: Tensor, left_NK: Tensor, right_KM: Tensor) -> None:
+    """sum += left @ right, in one go where the dtypes agree."""
+    if sum_NM.dtype == left_NK.dtype:
+        sum_NM.addmm_(left_NK, right_KM)
+    else:
+        sum_NM += left_NK @ right_KM
+
+
+def product_dtype(hidden: Tensor) -> torch.dtype:
+    """The dtype in which a Linear layer would multiply here: that of autocast, else the tensor's own."""
+    if torch.is_autocast_enabled(hidden.device.type):
+        return torch.get_autocast_dtype(hidden.device.type)
+    return hidden.dtype
+
+
+def chunks(hidden_NH: Tensor, vocab_size: int) -> Iterator[slice]:
+    """Ranges of rows whose fp32 logits take about CHUNK_BYTES."""
+    num_bytes = CHUNK_BYTES_CPU if hidden_NH.device.type == "cpu" else CHUNK_BYTES_ACCELERATOR
+    num_rows = max(1, num_bytes // (4 * vocab_size * CHUNK_ROWS)) * CHUNK_ROWS
+    for start in range(0, len(hidden_NH), num_rows):
+        yield slice(start, start + num_rows)
+
+
+def bits_per_byte(total_nats: float, total_bytes: int) -> float:
+    """Loss in bits per byte of the text itself, which makes models with different tokenizers comparable."""
+    if total_bytes <= 0:
+        raise DataError("bits per byte need at least one byte of text: the data is empty, give more of it.")
+    return total_nats / (math.log(2) * total_bytes)
+
+
+def perplexity(mean_nats: float) -> float:
+    """exp(mean loss per token); infinite where that is beyond a float, as in a run that diverged."""
+    try:
+        return math.exp(mean_nats)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,129 @@
+"""Pretraining: next-token cross-entropy on packed documents.
+
+The loss of a step is the sum of its token losses over the number of its tokens, over all micro-batches and ranks
+(step_tokens comes with every batch), so that 1 x 32, 4 x 8 and 32 x 1 rows are the same step. Figures stay on the
+device; callbacks read them every few steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from bulba.config.build import build
+from bulba.data.datamodule import Batch
+from bulba.mode import Forward
+from bulba.model.gpt import GPT
+from bulba.stage.losses import bits_per_byte, per_token_losses, perplexity, token_loss_sum
+
+
+class Pretrain(L.LightningModule):
+    """Trains `model` through `forward_hidden`, the callable that the mode made of it.
+
+    optimizer, scheduler: their config nodes. token_bytes: UTF-8 bytes of every token id, int64 [vocab_size], for
+    bits per byte. num_micro_batches: how many make one optimizer step on this rank.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        forward_hidden: Forward,
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        token_bytes: Tensor,
+        num_micro_batches: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        # In a tuple, so that a compiled module is not registered a second time.
+        self._forward_hidden = (forward_hidden,)
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._token_bytes = token_bytes
+        self._num_micro_batches = num_micro_batches
+        self.train_nats, self.train_tokens = torch.zeros((), dtype=torch.float64), 0
+        self.grad_norm: Tensor | None = None
+        self.learning_rate = 0.0
+        self.val_figures: dict[str, float] = {}
+        self.val_step = -1  # the step that val_figures belong to
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        nats = self._nats(batch)
+        self.train_nats += nats.detach()
+        self.train_tokens += int(batch["step_tokens"]) if self._starts_step(batch_idx) else 0
+        # Lightning divides by the number of micro-batches, and data-parallel training averages over ranks.
+        return nats * (self._num_micro_batches * self.trainer.world_size / batch["step_tokens"])
+
+    def on_validation_epoch_start(self) -> None:
+        # nats, tokens, bytes
+        self._val_sums = torch.zeros(3, dtype=torch.float64, device=_float64_device(self.device))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        hidden_BTH = self._forward_raw(batch)
+        losses_BT = per_token_losses(hidden_BTH, self.model.head_weight, batch["targets"])
+        valid_BT = batch["targets"] >= 0
+        num_bytes = self._token_bytes.to(self.device)[batch["targets"].clamp(min=0)] * valid_BT
+        sums = torch.stack([losses_BT.sum().double(), valid_BT.sum().double(), num_bytes.sum().double()])
+        self._val_sums += sums.to(self._val_sums.device)
+
+    def on_validation_epoch_end(self) -> None:
+        sums = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum")
+        nats, tokens, num_bytes = sums.tolist()
+        self.val_figures = {
+            "val/loss": nats / tokens,
+            "val/perplexity": perplexity(nats / tokens),
+            "val/bpb": bits_per_byte(nats, num_bytes),
+        }
+        self.val_step = self.trainer.global_step
+        self.log_dict(self.val_figures, logger=False)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build(self._optimizer, path="optimizer", named_parameters=list(self.model.named_parameters()))
+        schedule = build(self._scheduler, path="scheduler", total_steps=self.trainer.max_steps)
+        # A plain function, because LambdaLR would store and restore the settings of a callable object.
+        scheduler = LambdaLR(optimizer, lambda step: schedule(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the whole gradient; keep the norm it had and the learning rate of this step."""
+        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.learning_rate = optimizer.param_groups[0]["lr"]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["model_config"] = self.model.get_model_config()
+
+    def take_train_loss(self) -> float:
+        """Mean loss in nats per token since the last call, over all ranks; waits for the device."""
+        nats = self.trainer.strategy.reduce(self.train_nats, reduce_op="sum")
+        mean = float(nats) / max(self.train_tokens, 1)
+        self.train_nats, self.train_tokens = torch.zeros_like(self.train_nats), 0
+        return mean
+
+    def on_train_start(self) -> None:
+        self.train_nats = torch.zeros((), dtype=torch.float64, device=_float64_device(self.device))
+
+    def _nats(self, batch: Batch) -> Tensor:
+        hidden_BTH = self._forward_hidden[0](batch["inputs"], batch["positions"], batch["documents"])
+        return token_loss_sum(hidden_BTH, self.model.head_weight, batch["targets"])
+
+    def _forward_raw(self, batch: Batch) -> Tensor:
+        return self.model(batch["inputs"], batch["positions"], batch["documents"])
+
+    def _starts_step(self, batch_idx: int) -> bool:
+        return batch_idx % self._num_micro_batches == 0
+
+
+def _float64_device(device: torch.device) -> torch.device:
+    """Where float64 sums can live: Apple GPUs have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device

@@ -1,0 +1,115 @@
+"""Checkpoints every few steps and whenever training ends, also by Ctrl-C or SIGTERM; the newest and the best stay."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+
+from bulba.checkpoint import checkpoint_folder, list_checkpoints
+from bulba.errors import ConfigError
+from bulba.files import remove_leftovers
+from callbacks.metrics import not_counted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Checkpoints(L.Callback):
+    """Saves every `every_steps` optimizer steps and at the end; keeps the `keep_last` newest and the best by val/bpb.
+
+    The first Ctrl-C or SIGTERM ends the current step, saves, and stops; the second one stops at once.
+    """
+
+    def __init__(self, every_steps: int, keep_last: int) -> None:
+        for name, value in (("every_steps", every_steps), ("keep_last", keep_last)):
+            if value < 1:
+                raise ConfigError(f"callbacks.checkpoints.{name}={value} must be at least 1.")
+        self.every_steps, self.keep_last = every_steps, keep_last
+        self.interrupted_by: int | None = None
+        self.best: dict[str, Any] = {"step": None, "val/bpb": float("inf")}
+        self._last_step = 0
+        self._due = False
+        self._generators: dict[str, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        remove_leftovers(Path(trainer.default_root_dir) / "checkpoints")
+        for number in SIGNALS:
+            self._previous_handlers[number] = signal.signal(number, self._on_signal)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_step = trainer.global_step
+        if self._generators:
+            set_generators(self._generators)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self._last_step:
+            return
+        self._last_step = step
+        if self.interrupted_by is not None:
+            trainer.should_stop = True
+        self._due = step % self.every_steps == 0 or trainer.should_stop
+        # A step that is also validated is saved after that, so that its checkpoint knows whether it is the best.
+        val_interval = int(trainer.val_check_batch or 0)
+        if self._due and (batch_idx + 1) % val_interval:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        figure = trainer.callback_metrics.get("val/bpb")
+        if figure is not None and float(figure) < self.best["val/bpb"]:
+            self.best = {"step": trainer.global_step, "val/bpb": float(figure)}
+        if self._due:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.global_step > 0:
+            self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Save the present step unless that is done, and remove what is neither new nor best."""
+        run = Path(trainer.default_root_dir)
+        folder = checkpoint_folder(run, trainer.global_step)
+        if not folder.exists():
+            with not_counted(trainer, trainer.lightning_module.device):
+                trainer.save_checkpoint(folder)
+        for old in list_checkpoints(run)[: -self.keep_last]:
+            if old.step != self.best["step"]:
+                shutil.rmtree(old.folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "generators": get_generators()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self._generators = state_dict["best"], state_dict["generators"]
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted_by is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.interrupted_by = number
+
+
+def get_generators() -> dict[str, Any]:
+    """States of torch's random generators, CPU and GPUs."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": gpus}
+
+
+def set_generators(states: dict[str, Any]) -> None:
+    """Put back what `get_generators` gave; a GPU state is left out where there is no such GPU now."""
+    torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_available():
+        for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, index)
