@@ -81,6 +81,7 @@ def train_tokenizer(
     """Learns a byte-level BPE from the training documents of the corpus file and writes `out_path`.
 
     Ids 0..vocab_size are 256 bytes and the merges; the special tokens follow them.
+    Progress counts the text twice: reading it, and learning the merges.
     """
 
 def encode_corpus(

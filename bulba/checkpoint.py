@@ -100,7 +100,11 @@ def check_whole(folder: Path) -> None:
     path = folder / "checksums.json"
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a Bulba checkpoint: it has no checksums.json.")
-    for name, expected in json.loads(path.read_text(encoding="utf-8")).items():
+    try:
+        checksums = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): use another checkpoint of the run.") from error
+    for name, expected in checksums.items():
         file = folder / name
         if not file.is_file() or sha256_file(file) != expected:
             raise CheckpointError(

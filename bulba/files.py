@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from bulba.errors import BulbaError
 
@@ -31,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success its files are flushed and it becomes `path`."""
-    temporary = _beside(path)
+    temporary, replaced = _beside(path), _beside(path)
     try:
         with disk_errors(path):
             temporary.mkdir(parents=True)
@@ -41,12 +44,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     sync_file(file)
             sync_folder(temporary)
             if path.exists():
-                shutil.rmtree(path)
+                # Moved away whole: removed in place, it would be half a folder to whoever looks meanwhile.
+                path.replace(replaced)
             temporary.replace(path)
             sync_folder(path.parent)
     finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
+        if replaced.exists() and not path.exists():
+            replaced.replace(path)
+        for leftover in (temporary, replaced):
+            if leftover.exists():
+                shutil.rmtree(leftover)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,15 +76,16 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or read-only disk into one sentence that names the place."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except (OSError, SafetensorError) as error:
+        number = _error_number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(_existing(path)).free
             raise BulbaError(
                 f"the disk is full: {path} could not be written ({free / 1e9:.1f} GB free there); free some space or "
                 "choose another place, then start the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise BulbaError(f"{path} may not be written ({error.strerror}): choose another place.") from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise BulbaError(f"{path} may not be written ({os.strerror(number)}): choose another place.") from error
         raise
 
 
@@ -101,6 +109,14 @@ def sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _error_number(error: OSError | SafetensorError) -> int | None:
+    """The errno of a failed write; safetensors, which writes in Rust, has it only in its message."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def _beside(path: Path) -> Path:

@@ -32,8 +32,8 @@ def new_folder(runs_dir: Path, name: str) -> Path:
 
 
 def list_runs(runs_dir: Path) -> list[Path]:
-    """Every run under `runs_dir` (sweeps too), oldest first."""
-    runs = [path.parent for path in runs_dir.glob("**/run.json")]
+    """Every run in `runs_dir` and in the folders of its sweeps, oldest first."""
+    runs = [path.parent for pattern in ("*/run.json", "*/*/run.json") for path in runs_dir.glob(pattern)]
     return sorted(runs, key=lambda run: (run / "run.json").stat().st_mtime_ns)
 
 

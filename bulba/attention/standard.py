@@ -77,13 +77,14 @@ class StandardAttention(Mixer):
 
 
 def reference_attention(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS: Tensor | None) -> Tensor:
-    """The formula written out, softmax in fp32: [B, N, T, D], 2 x [B, G, S, D] -> [B, N, T, D]."""
+    """The formula written out, softmax in fp32 at least: [B, N, T, D], 2 x [B, G, S, D] -> [B, N, T, D]."""
     groups = q_BNTD.shape[1] // k_BGSD.shape[1]
     k_BNSD, v_BNSD = k_BGSD.repeat_interleave(groups, 1), v_BGSD.repeat_interleave(groups, 1)
     if mask_BTS is None:
         mask_BTS = causal_mask(q_BNTD.shape[2], k_BGSD.shape[2], q_BNTD.device)[None]
     scores_BNTS = (q_BNTD @ k_BNSD.transpose(-2, -1)) / math.sqrt(q_BNTD.shape[-1])
-    scores_BNTS = scores_BNTS.float().masked_fill(~mask_BTS[:, None], -torch.inf)
+    scores_BNTS = scores_BNTS.to(torch.promote_types(scores_BNTS.dtype, torch.float32))
+    scores_BNTS = scores_BNTS.masked_fill(~mask_BTS[:, None], -torch.inf)
     return scores_BNTS.softmax(-1).to(v_BNSD.dtype) @ v_BNSD
 
 

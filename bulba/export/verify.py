@@ -1,14 +1,17 @@
 """The gate of the GGUF export: the file is run in llama.cpp and must behave as the checkpoint does in Bulba.
 
-1. Tokenizer: the ids of `HARD_STRINGS` are equal (after NFC, which llama.cpp leaves to the caller), so are the bytes
-   of every token and the special ids.
-2. Logits: llama.cpp continues `PROMPTS` by the likeliest token for 64 tokens, and at every one of those positions its
-   logits differ from Bulba's by no more than a limit, in standard deviations (sd) of the position's logits.
-3. Text: both continuations are the same. They may part only where Bulba itself holds the two tokens for equal within
-   twice the limit, since each of the two logits may be off by it; every such place is reported.
+1. Tokenizer: the ids of `HARD_STRINGS` are equal (after NFC, which llama.cpp leaves to the caller), and so are the
+   special ids and the bytes of every token.
+2. Logits: llama.cpp continues `PROMPTS` by the likeliest token for 64 tokens. At each of these positions its logits
+   are those of Bulba with weights and activations rounded to the file's type (bulba/export/rounding.py), up to
+   `limit_sd`: `FLOOR_SD`, or what the rounding itself does to this model (`rounding_noise_sd`) where that is more,
+   because another processor may round elsewhere.
+3. Text: the continuations are Bulba's own. The two may part only at a tie, where Bulba's logits of both tokens lie
+   within 2 (limit_sd + rounding_noise_sd): then, and only then, the bounds above explain it. Every such place is
+   reported.
 
-The limit is `FLOOR_SD`, or `NOISE_FACTOR` times what rounding to the type does to this model where that is more
-(bulba/export/rounding.py). A missing q/k permutation moves the logits of even an untrained model by 0.8 sd.
+All differences are the largest over the vocabulary, in standard deviations (sd) of that position's logits. A missing
+q/k permutation moves the logits of even an untrained model by 0.8 sd.
 """
 
 from __future__ import annotations
@@ -36,14 +39,15 @@ from bulba.model.gpt import GPT
 
 log = logging.getLogger(__name__)
 
+Logits = NDArray[np.float32]
 NEW_TOKENS = 64  # per prompt
-FLOOR_SD: dict[GgufType, float] = {"f32": 1e-3, "f16": 0.02, "bf16": 0.05, "q8_0": 0.05}
-NOISE_FACTOR = 3.0
+FLOOR_SD: dict[GgufType, float] = {"f32": 1e-3, "f16": 0.01, "bf16": 0.02, "q8_0": 0.02}
+PARAMS_PER_THREAD = 10_000_000  # a smaller model only waits for a second thread
 
 
 @dataclass
 class Divergence:
-    """Where the continuations part: Bulba prefers the one token, llama.cpp the other."""
+    """Where two continuations part: Bulba's logits prefer the one token, llama.cpp's the other."""
 
     prompt: str
     position: int
@@ -54,132 +58,148 @@ class Divergence:
 
 @dataclass
 class Verification:
-    """What the gate saw; written beside the file as `*.verify.json`. `fault` is None where it passed."""
+    """What the gate saw, written beside the file as `*.verify.json`; `fault` is None where the file passed."""
 
     file: str
     sha256: str
     type: GgufType
+    xllamacpp: str
     llama_cpp: str = ""
-    xllamacpp: str = ""
-    num_strings: int = 0
-    nfd_differences: int = 0
     num_tokens: int = 0
+    num_strings: int = 0
+    nfd_differences: int = 0  # texts whose ids differ where the caller leaves out NFC
     num_prompts: int = 0
     num_positions: int = 0
     max_difference_sd: float = 0.0
-    mean_difference_sd: float = 0.0
-    rounding_noise_sd: float = 0.0
     limit_sd: float = 0.0
+    rounding_noise_sd: float = 0.0
     divergences: list[Divergence] = field(default_factory=list)
     fault: str | None = None
 
 
 def verify_gguf(file: Path, path: Path, checkpoint: Path, tokenizer: Path, type: GgufType) -> Verification:
-    """Try `file` in llama.cpp and write the report beside `path`, the name it is to have.
+    """Try `file` in llama.cpp and write the report beside `path`, the name that the file is to have.
 
     Raises ExportError that says where the two part; `file` then becomes `PATH.rejected`.
     """
-    report = Verification(path.name, sha256_file(file), type, xllamacpp=_version("xllamacpp"))
-    model = load_model(checkpoint).float()
-    loaded = Tokenizer.load(tokenizer)
-    prompts = [loaded.encode(text) for text in PROMPTS]
-    # Room for one new token at least, in the smallest of models.
-    prompts = [ids[: model.max_seq_len] for ids in prompts]
-    max_tokens = min(max(map(len, prompts)) + NEW_TOKENS, model.max_seq_len)
-    try:
-        with open_llama_cpp(file, len(prompts), max_tokens, torch.get_num_threads()) as llama:
-            report.llama_cpp = llama.version
-            report.fault = check_tokenizer(llama, loaded, report) or check_logits(
-                llama, model, loaded, prompts, report
-            )
-    except ExportError as error:
-        report.fault = str(error)
-    text = json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"
-    write_text(path.with_suffix(".verify.json"), text)
+    report = Verification(path.name, sha256_file(file), type, xllamacpp=version("xllamacpp"))
+    report.fault = find_fault(file, load_model(checkpoint).float(), Tokenizer.load(tokenizer), report)
+    report_path = path.with_suffix(".verify.json")
+    write_text(report_path, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     if report.fault:
         rejected = path.with_name(f"{path.name}.rejected")
         file.replace(rejected)
         raise ExportError(
-            f"{path.name} does not behave as the checkpoint: {report.fault}; it stays as {rejected}."
+            f"{path.name} does not behave as the checkpoint: {report.fault}; it stays as {rejected}, "
+            f"and {report_path.name} has the figures."
         )
-    _tell(report)
+    _tell(report, report_path)
     return report
 
 
+def find_fault(file: Path, model: GPT, tokenizer: Tokenizer, report: Verification) -> str | None:
+    """Run the three parts and fill the report; the first fault as a sentence without its full stop."""
+    prompts = [tokenizer.encode(text)[: model.max_seq_len] for text in PROMPTS]
+    max_tokens = min(max(map(len, prompts)) + NEW_TOKENS, model.max_seq_len)
+    num_threads = max(1, min(torch.get_num_threads(), model.get_num_params() // PARAMS_PER_THREAD))
+    try:
+        with open_llama_cpp(file, len(prompts), max_tokens, num_threads) as llama:
+            fault = check_tokenizer(llama, tokenizer, report)
+            if fault:
+                return fault
+            # The last new token is not fed back, so it needs no place.
+            steps = [min(NEW_TOKENS, model.max_seq_len - len(ids) + 1) for ids in prompts]
+            new_ids, theirs = llama.continue_greedily(prompts, steps)
+    except ExportError as error:
+        return str(error)
+    return check_logits(model, tokenizer, prompts, new_ids, theirs, report)
+
+
 def check_tokenizer(llama: LlamaCpp, tokenizer: Tokenizer, report: Verification) -> str | None:
-    """Part 1; the first fault as a sentence without its full stop."""
-    special = (llama.num_tokens, llama.bos_id, llama.eos_id)
-    expected = (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id)
-    if special != expected:
-        return f"llama.cpp reads (tokens, bos, eos) = {special} and the tokenizer has {expected}"
+    """Part 1."""
+    report.llama_cpp, report.num_tokens = llama.version, llama.num_tokens
+    theirs = (llama.num_tokens, llama.bos_id, llama.eos_id)
+    ours = (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id)
+    if theirs != ours:
+        return f"(number of tokens, bos, eos) are {ours} in Bulba and {theirs} in llama.cpp"
     for token in range(llama.num_tokens):
         if llama.piece(token) != tokenizer.token_bytes(token):
-            return f"token {token} is {tokenizer.token_bytes(token)!r} in Bulba and {llama.piece(token)!r} in llama.cpp"
-    report.num_tokens = llama.num_tokens
+            return (
+                f"token {token} is {tokenizer.token_bytes(token)!r} in Bulba and {llama.piece(token)!r} in llama.cpp"
+            )
     for text in HARD_STRINGS:
-        ours, theirs = tokenizer.encode(text), llama.tokenize(unicodedata.normalize("NFC", text))
-        if ours != theirs:
-            return describe_ids(text, ours, theirs, tokenizer)
+        ids = tokenizer.encode(text)
+        llama_ids = llama.tokenize(unicodedata.normalize("NFC", text))
+        if ids != llama_ids:
+            return describe_ids(text, ids, llama_ids, tokenizer)
         report.num_strings += 1
-        report.nfd_differences += llama.tokenize(text) != ours
+        report.nfd_differences += llama.tokenize(text) != ids
     return None
 
 
 def check_logits(
-    llama: LlamaCpp, model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], report: Verification
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    new_ids: list[list[int]],
+    theirs: list[Logits],
+    report: Verification,
 ) -> str | None:
-    """Parts 2 and 3; the first fault as a sentence without its full stop. The model is rounded in the end."""
-    # The last new token is not fed, so it needs no place.
-    steps = [min(NEW_TOKENS, model.max_seq_len - len(ids) + 1) for ids in prompts]
-    new_ids, theirs = llama.continue_greedily(prompts, steps)
+    """Parts 2 and 3: llama.cpp's new ids and their logits against Bulba's. The model stays rounded."""
     texts = [prompt + new[:-1] for prompt, new in zip(prompts, new_ids, strict=True)]
-    ours = [forward(model, text, "f32")[-count:] for text, count in zip(texts, steps, strict=True)]
-    if report.type != "f32":
-        round_model(model, report.type)
-        rounded = [
-            forward(model, text, report.type)[-count:] for text, count in zip(texts, steps, strict=True)
-        ]
-        report.rounding_noise_sd = float(
-            max(differences_sd(a, b).max() for a, b in zip(ours, rounded, strict=True))
-        )
+    exact = [forward(model, text, "f32")[-len(new) :] for text, new in zip(texts, new_ids, strict=True)]
+    round_model(model, report.type)
+    ours = [forward(model, text, report.type)[-len(new) :] for text, new in zip(texts, new_ids, strict=True)]
+    noise = [differences_sd(a, b) for a, b in zip(exact, ours, strict=True)]
     differences = [differences_sd(a, b) for a, b in zip(ours, theirs, strict=True)]
-    report.num_prompts, report.num_positions = len(prompts), sum(steps)
-    report.max_difference_sd = float(np.max([part.max() for part in differences]))
-    report.mean_difference_sd = float(np.mean(np.concatenate(differences)))
-    report.limit_sd = max(FLOOR_SD[report.type], NOISE_FACTOR * report.rounding_noise_sd)
-    for prompt, logits, ids in zip(PROMPTS, ours, new_ids, strict=True):
-        report.divergences += first_divergence(prompt, logits, ids, tokenizer)
-    # Written so that NaN does not pass.
+    report.num_prompts, report.num_positions = len(prompts), sum(map(len, differences))
+    report.rounding_noise_sd = float(np.concatenate(noise).max())
+    report.limit_sd = max(FLOOR_SD[report.type], report.rounding_noise_sd)
+    report.max_difference_sd = float(np.concatenate(differences).max())
+    for prompt, logits, new in zip(PROMPTS, exact, new_ids, strict=True):
+        report.divergences += first_divergence(prompt, logits, new, tokenizer)
+    return far_logits(differences, report) or wide_divergence(report)
+
+
+def far_logits(differences: list[NDArray[np.float64]], report: Verification) -> str | None:
+    """The first position whose logits are further away than the limit."""
     for prompt, part in zip(PROMPTS, differences, strict=True):
-        position = int(np.argmax(~(part <= report.limit_sd)))
-        if not part[position] <= report.limit_sd:
+        # Not `>`: NaN must not pass.
+        far = ~(part <= report.limit_sd)
+        if far.any():
+            position = int(far.argmax())
+            parted = [place for place in report.divergences if place.prompt == prompt]
             return (
-                f"after the prompt {prompt!r}, {position} tokens on, its logits are {part[position]:.3g} standard "
-                f"deviations away from Bulba's, and {report.limit_sd:.3g} is the most that {report.type} explains"
-                + "".join(_describe(part) for part in report.divergences if part.prompt == prompt)
+                f"after the prompt {prompt!r} the logits at new token {position} are {part[position]:.3g} standard "
+                f"deviations from Bulba's, and {report.type} explains no more than {report.limit_sd:.3g}"
+                + "".join(f"; {describe(place)}" for place in parted)
             )
-    wide = [part for part in report.divergences if not part.margin_sd <= 2 * report.limit_sd]
-    return (
-        f"after the prompt {wide[0].prompt!r} the continuations part" + _describe(wide[0]) if wide else None
-    )
+    return None
+
+
+def wide_divergence(report: Verification) -> str | None:
+    """The first place where the texts part though Bulba holds the tokens further apart than the bounds explain."""
+    tolerance = 2 * (report.limit_sd + report.rounding_noise_sd)
+    for place in report.divergences:
+        if not place.margin_sd <= tolerance:
+            return f"after the prompt {place.prompt!r}, {describe(place)}, and {tolerance:.3g} is the most for a tie"
+    return None
 
 
 @torch.no_grad()
-def forward(model: GPT, ids: list[int], type: GgufType) -> NDArray[np.float32]:
+def forward(model: GPT, ids: list[int], type: GgufType) -> Logits:
     """Bulba's logits behind every token of one text, [T, V]."""
     hidden_BTH = model(torch.tensor([ids]))
     return rounded_logits(model, hidden_BTH[0], type).numpy()
 
 
-def differences_sd(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Largest difference at each position in standard deviations of `ours`: 2 x [T, V] -> [T]."""
-    return np.abs(ours.astype(np.float64) - theirs).max(-1) / ours.std(-1, dtype=np.float64)
+def differences_sd(ours: Logits, theirs: Logits) -> NDArray[np.float64]:
+    """Largest difference at each position, in standard deviations of `ours`: 2 x [T, V] -> [T]."""
+    return np.abs(ours - theirs).max(-1).astype(np.float64) / ours.std(-1)
 
 
-def first_divergence(
-    prompt: str, logits: NDArray[np.float32], ids: list[int], tokenizer: Tokenizer
-) -> list[Divergence]:
-    """The first place where Bulba's likeliest token is not llama.cpp's; before it the two texts are the same."""
+def first_divergence(prompt: str, logits: Logits, ids: list[int], tokenizer: Tokenizer) -> list[Divergence]:
+    """The first place where Bulba's likeliest token is not the one of `ids`, if any; before it the texts agree."""
     for position, (row, token) in enumerate(zip(logits, ids, strict=True)):
         best = int(row.argmax())
         if best != token:
@@ -188,15 +208,21 @@ def first_divergence(
     return []
 
 
+def describe(place: Divergence) -> str:
+    return (
+        f"at new token {place.position} Bulba writes {place.bulba_token} and llama.cpp {place.llama_cpp_token}, "
+        f"which Bulba holds {place.margin_sd:.3g} standard deviations apart"
+    )
+
+
 def describe_ids(text: str, ours: list[int], theirs: list[int], tokenizer: Tokenizer) -> str:
     """Where two encodings of a text part."""
-    at = next(
-        (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-    )
-    ends = [
+    shared = min(len(ours), len(theirs))
+    at = next((index for index in range(shared) if ours[index] != theirs[index]), shared)
+    bulba, llama = (
         f"{show(tokenizer, ids[at])} (id {ids[at]})" if at < len(ids) else "the end" for ids in (ours, theirs)
-    ]
-    return f"the text {text!r} parts at token {at}, which is {ends[0]} in Bulba and {ends[1]} in llama.cpp"
+    )
+    return f"token {at} of the text {text!r} is {bulba} in Bulba and {llama} in llama.cpp"
 
 
 def show(tokenizer: Tokenizer, token: int) -> str:
@@ -205,26 +231,21 @@ def show(tokenizer: Tokenizer, token: int) -> str:
     return repr(data.decode(errors="backslashreplace")) if data else f"special token {token}"
 
 
-def _describe(part: Divergence) -> str:
-    return (
-        f"; at new token {part.position} Bulba writes {part.bulba_token} and llama.cpp {part.llama_cpp_token}, "
-        f"which Bulba holds {part.margin_sd:.3g} standard deviations apart"
-    )
-
-
-def _tell(report: Verification) -> None:
+def _tell(report: Verification, report_path: Path) -> None:
     log.info(
-        "%s in llama.cpp: %d texts and %d tokens give equal ids, logits of %d positions differ by at most %.2g sd "
-        "(limit %.2g), %d of %d continuations part at a tie",
-        report.file, report.num_strings, report.num_tokens, report.num_positions, report.max_difference_sd,
-        report.limit_sd, len(report.divergences), report.num_prompts,
-    )  # fmt: skip
-    for part in report.divergences:
-        log.warning("after the prompt %r the continuations part%s", part.prompt, _describe(part))
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except ModuleNotFoundError:
-        return ""
+        "%s in llama.cpp: %d tokens and %d texts have equal ids; the logits of %d positions differ by at most %.2g sd",
+        report.file,
+        report.num_tokens,
+        report.num_strings,
+        report.num_positions,
+        report.max_difference_sd,
+    )
+    if report.divergences:
+        log.warning(
+            "%d of %d continuations part from Bulba's at a tie, by %.2g sd at most, because %s rounds: see %s",
+            len(report.divergences),
+            report.num_prompts,
+            max(place.margin_sd for place in report.divergences),
+            report.type,
+            report_path,
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,19 @@ class GPT(nn.Module):
         num_params_non_embedding: int | None = None,
     ) -> None:
         super().__init__()
+        check_positive(
+            vocab_size=vocab_size,
+            num_layers=num_layers,
+            hidden_size=hidden_size,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            intermediate_size=intermediate_size,
+            rope_base=rope_base,
+            init_std=init_std,
+        )
         check_sizes(hidden_size, num_heads, num_kv_heads, max_seq_len)
+        if norm_placement not in get_args(NormPlacement):
+            raise ConfigError(f"model.norm_placement={norm_placement} must be pre or post.")
         self.config: dict[str, Any] = {
             "vocab_size": vocab_size,
             "num_layers": num_layers,
@@ -101,6 +113,8 @@ class GPT(nn.Module):
         # Post-norm blocks already end with a norm.
         self.norm = make(norm, size=hidden_size) if norm_placement == "pre" else nn.Identity()
         self.lm_head = None if tie_embeddings else nn.Linear(hidden_size, vocab_size, bias=False)
+        if num_kv_heads < num_heads:
+            self._require("gqa", f"share key/value heads: set model.num_kv_heads={num_heads}")
         init_weights(self, init_std, num_layers)
         self._check_totals(num_params, num_params_non_embedding)
 
@@ -119,6 +133,11 @@ class GPT(nn.Module):
         """
         start = 0 if cache is None else cache.length
         num_tokens = tokens_BT.shape[1]
+        # Beyond its end a cache would silently drop the token.
+        assert cache is None or start + num_tokens <= cache.max_tokens, "the cache is full"
+        if documents_BT is not None:
+            assert cache is None, "a cache holds one document per row"
+            self._require("packing", "keep the documents of a packed row apart: choose another attention")
         if positions_BT is None:
             positions_BT = torch.arange(start, start + num_tokens, device=tokens_BT.device)[None]
         cos, sin = rotary_tables(positions_BT, self.head_dim, self.rope_base)
@@ -147,11 +166,7 @@ class GPT(nn.Module):
     def new_cache(self, batch_size: int, max_tokens: int) -> ModelCache:
         """An empty decode cache for `max_tokens` tokens of `batch_size` sequences."""
         weight = self.embed_tokens.weight
-        for index, mixer in enumerate(self.mixers()):
-            if not mixer.capabilities.cache:
-                raise UnsupportedError(
-                    f"layer {index} ({type(mixer).__name__}) cannot decode with a cache: generate with cache=false."
-                )
+        self._require("cache", "decode with a cache: generate with cache=false")
         layers = [mixer.new_cache(batch_size, max_tokens, weight.dtype, weight.device) for mixer in self.mixers()]
         return ModelCache(layers, max_tokens)
 
@@ -185,6 +200,11 @@ class GPT(nn.Module):
         }
         return self.config | totals
 
+    def _require(self, capability: Literal["cache", "gqa", "packing"], what: str) -> None:
+        for index, mixer in enumerate(self.mixers()):
+            if not getattr(mixer.capabilities, capability):
+                raise UnsupportedError(f"layer {index} ({type(mixer).__name__}) cannot {what}.")
+
     def _check_totals(self, num_params: int | None, num_params_non_embedding: int | None) -> None:
         for name, expected, got in (
             ("num_params", num_params, self.get_num_params()),
@@ -195,6 +215,13 @@ class GPT(nn.Module):
                     f"model.{name} says {expected:,} but the model built from these sizes has {got:,}: "
                     f"the config was edited; restore it or remove model.{name}."
                 )
+
+
+def check_positive(**sizes: float) -> None:
+    """Refuse sizes that are not above 0."""
+    for name, size in sizes.items():
+        if not size > 0:
+            raise ConfigError(f"model.{name}={size} must be above 0.")
 
 
 def check_sizes(hidden_size: int, num_heads: int, num_kv_heads: int, max_seq_len: int) -> None:

@@ -1,7 +1,7 @@
 """Rotary positions (Su et al. 2021, arXiv 2104.09864), in the half-split layout of Hugging Face Llama.
 
-Dimension d of a head is paired with d + D/2; the pair is turned by position * base^(-2d/D). Angles and the turn are
-fp32. It does not scale positions for longer contexts.
+Dimension d of a head is paired with d + D/2; the pair is turned by position * base^(-2d/D). Angles are
+fp32, the turn at least. It does not scale positions for longer contexts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def rotary_tables(positions_BT: Tensor, head_dim: int, base: float) -> tuple[Ten
 
 def rotate(x_BNTD: Tensor, cos_B1TK: Tensor, sin_B1TK: Tensor) -> Tensor:
     """Turn q or k, [B, heads, T, D], by the tables of `rotary_tables`."""
-    first, second = x_BNTD.float().chunk(2, -1)
+    wide_BNTD = x_BNTD.to(torch.promote_types(x_BNTD.dtype, cos_B1TK.dtype))
+    first, second = wide_BNTD.chunk(2, -1)
     turned = (first * cos_B1TK - second * sin_B1TK, second * cos_B1TK + first * sin_B1TK)
     return torch.cat(turned, -1).to(x_BNTD.dtype)

@@ -185,7 +185,7 @@ def test_impossible_requests_say_what_to_change(corpus: Path, tmp_path: Path) ->
     single.write_text("Адзін дакумент.")
     blank = tmp_path / "blank.txt"
     blank.write_text(" \n ")
-    for sources, changes, message in [
+    cases: list[tuple[list[Source], dict[str, Any], str]] = [
         ([], {}, r"set data\.sources"),
         ([Source(tmp_path / "nowhere")], {}, "does not exist"),
         ([Source(single)], {}, "only one distinct document"),
@@ -197,7 +197,8 @@ def test_impossible_requests_say_what_to_change(corpus: Path, tmp_path: Path) ->
         ([Source(corpus)], {"on_bad": "ignore"}, r"data\.on_bad should be skip or fail"),
         ([Source(corpus)], {"tokenizer": TokenizerSpec(vocab_size=100_000)}, r"set tokenizer\.vocab_size=\d+"),
         ([Source(corpus)], {"tokenizer": TokenizerSpec(path=tmp_path / "no")}, "cannot read the tokenizer"),
-    ]:
+    ]
+    for sources, changes, message in cases:
         with pytest.raises(DataError, match=message):
             prepare(sources, cache_dir=cache, **({"tokenizer": SMALL_SPEC} | changes))
     assert [path.name for path in cache.iterdir() if path.is_dir()] == []

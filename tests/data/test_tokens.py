@@ -135,16 +135,12 @@ def test_threads_read_the_same(file: TokenFile) -> None:
         np.testing.assert_array_equal(result["inputs"], expected["inputs"])
 
 
-def change(arrays: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return arrays | changes
-
-
 def test_wrong_buffers_are_refused(file: TokenFile) -> None:
     good = buffers(2, 8)
     read_only = np.zeros((2, 8), np.int64)
     read_only.flags.writeable = False
     whole = np.zeros((2, 16), np.int64)
-    for wrong, message in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"inputs": np.zeros((2, 8), np.int32)}, "inputs: expected an array of int64"),
         ({"positions": np.zeros((2, 8), np.int64)}, "positions: expected an array of int32"),
         ({"documents": np.zeros((2, 9), np.int32)}, "documents: expected shape"),
@@ -153,9 +149,10 @@ def test_wrong_buffers_are_refused(file: TokenFile) -> None:
         ({"inputs": np.zeros(16, np.int64)}, "inputs: expected a writable C-contiguous array of 2 dimensions"),
         ({"targets": good["inputs"]}, "expected separate arrays, got overlapping"),
         ({"inputs": "text"}, "inputs: expected an array of int64"),
-    ]:
+    ]
+    for wrong, message in cases:
         with pytest.raises(DataError, match=message):
-            file.fill(0, 2, 1, **change(good, **wrong))
+            file.fill(0, 2, 1, **(good | wrong))
     with pytest.raises(DataError, match="expected 3 rows, got 2 rows"):
         file.fill(0, 3, 1, **good)
     with pytest.raises(DataError, match="document: expected below"):

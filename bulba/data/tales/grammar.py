@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 CASES = ("nom", "gen", "dat", "acc", "ins", "loc", "voc")
 AGREEMENTS = ("m", "f", "n", "pl")  # what an adjective or a past tense agrees with
@@ -64,23 +65,21 @@ class Verb:
 class Grammar(ABC):
     """The paradigms of one language and the words built by them."""
 
-    NOUN_CLASSES: Mapping[str, str]  # "nom gen dat acc ins loc [voc] | nom gen dat acc ins loc" of the plural
-    ADJECTIVE_CLASSES: Mapping[str, Sequence[str]]  # rows of endings for m, f, n, pl
-    VERB_CLASSES: Mapping[str, str]  # endings of `PERSONS`
-    PRONOUNS: Mapping[str, Sequence[str]]  # words of no class: rows of whole forms for m, f, n, pl
+    NOUN_CLASSES: ClassVar[Mapping[str, str]]  # "nom gen dat acc ins loc [voc] | nom gen dat acc ins loc" of the plural
+    ADJECTIVE_CLASSES: ClassVar[Mapping[str, Sequence[str]]]  # rows of endings for m, f, n, pl
+    VERB_CLASSES: ClassVar[Mapping[str, str]]  # endings of `PERSONS`
+    PRONOUNS: ClassVar[Mapping[str, Sequence[str]]]  # words of no class: rows of whole forms for m, f, n, pl
     ONE: str  # the lemma of the numeral one among the pronouns
-    SMALL_NUMERALS: Mapping[int, Mapping[str, str]]  # 2, 3, 4: the row for m and n, and for f if it differs
-    LARGE_NUMERALS: Mapping[int, str]  # 5 and above
-    AFTER_PREPOSITION: Mapping[str, str] = {}  # forms of pronouns that change there
+    SMALL_NUMERALS: ClassVar[Mapping[int, Mapping[str, str]]]  # 2, 3, 4: the row for m and n, and for f if it differs
+    LARGE_NUMERALS: ClassVar[Mapping[int, str]]  # 5 and above
+    AFTER_PREPOSITION: ClassVar[Mapping[str, str]] = {}  # forms of pronouns that change there
     INFINITIVE: str  # how an infinitive ends
     REFLEXIVE_INFINITIVE: str
     PAST: tuple[str, str, str]  # masculine ending, neuter and plural vowel
 
     def __init__(self, nouns: str, adjectives: str, verbs: str) -> None:
         self.nouns = {concept: self.decline(*entry) for concept, *entry in _entries(nouns)}
-        self.adjectives = {
-            concept: self.decline_adjective(*entry) for concept, *entry in _entries(adjectives)
-        }
+        self.adjectives = {concept: self.decline_adjective(*entry) for concept, *entry in _entries(adjectives)}
         self.verbs = {entry[0]: self.conjugate(*entry) for entry in _entries(verbs)}
         self.pronouns = {lemma: Adjective(lemma, _by_case(rows)) for lemma, rows in self.PRONOUNS.items()}
         self.by_lemma = {adjective.lemma: adjective for adjective in self.adjectives.values()} | self.pronouns
@@ -93,9 +92,9 @@ class Grammar(ABC):
     def reflexive(self, key: str, form: str) -> str:
         """The form of a verb under `key` with its reflexive suffix."""
 
-    @abstractmethod
     def few(self, noun: Noun, adjective: Adjective | None) -> list[str]:
-        """The adjective, if any, and the noun after 2, 3 and 4 in the nominative."""
+        """The adjective, if any, and the noun after 2, 3 and 4 in the nominative: in the plural."""
+        return [*([adjective.agreeing("pl", False, "nom")] if adjective else []), noun.forms["nom.pl"]]
 
     def decline(self, lemma: str, noun_class: str, *rest: str) -> Noun:
         animate, noun_class = noun_class.endswith("*"), noun_class.rstrip("*")
@@ -111,7 +110,7 @@ class Grammar(ABC):
             if ending != "="
         }
         forms |= {"nom": lemma, "gen.pl": keys.pop("gp", forms["gen.pl"])}
-        places = {key: keys.pop(key) for key in ("where", "to") if key in keys}
+        places: dict[str, str] = {key: keys.pop(key) for key in ("where", "to") if key in keys}
         forms |= keys
         forms.setdefault("acc", forms["gen"] if animate and gender == "m" else lemma)
         forms.setdefault("acc.pl", forms["gen.pl" if animate else "nom.pl"])

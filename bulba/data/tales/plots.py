@@ -43,7 +43,7 @@ Cast = dict[str, Actor]
 
 
 class Casting:
-    """Draws actors for one tale; nobody plays twice."""
+    """Draws actors for one tale: nobody plays twice, and no adjective is used twice if that can be."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -52,15 +52,13 @@ class Casting:
     def animal(self, candidates: str, trait: str | None = None) -> Actor:
         noun = self.rng.choice([word for word in candidates.split() if word not in self.taken])
         self.taken.add(noun)
-        return Actor(noun, trait or self.rng.choice(ANIMALS[noun].traits), gait=ANIMALS[noun].gait)
+        return Actor(noun, trait or self._trait(ANIMALS[noun].traits), gait=ANIMALS[noun].gait)
 
     def child(self) -> Actor:
-        noun = self.rng.choice(list(CHILDREN))
-        return Actor(noun, self.rng.choice(CHILDREN[noun]), name=self.rng.randrange(NUM_NAMES))
+        return replace(self.one_of(CHILDREN), name=self.rng.randrange(NUM_NAMES))
 
-    def elder(self, candidates: str = " ".join(ELDERS)) -> Actor:
-        noun = self.rng.choice(candidates.split())
-        return Actor(noun, self.rng.choice(ELDERS[noun]))
+    def elder(self, candidates: str = "") -> Actor:
+        return self.one_of(ELDERS, candidates)
 
     def hero(self, animals: str) -> Actor:
         """A child once in three tales, otherwise one of `animals`."""
@@ -78,8 +76,14 @@ class Casting:
         return self.one_of(FOODS, " ".join(ANIMALS[actor.noun].foods))
 
     def one_of(self, concepts: Mapping[str, tuple[str, ...]], candidates: str = "", trait: str | None = None) -> Actor:
+        """One of the nouns of a table of `world` (of `candidates`, if there are any) with one of its adjectives."""
         noun = self.rng.choice(candidates.split() or list(concepts))
-        return Actor(noun, trait or self.rng.choice(concepts[noun]))
+        return Actor(noun, trait or self._trait(concepts[noun]))
+
+    def _trait(self, traits: tuple[str, ...]) -> str:
+        trait = self.rng.choice([trait for trait in traits if trait not in self.taken] or traits)
+        self.taken.add(trait)
+        return trait
 
 
 def _lost(c: Casting) -> Cast:
@@ -128,7 +132,7 @@ def _fear(c: Casting) -> Cast:
     h = c.hero("hare squirrel kitten piglet frog duck mouse")
     o = c.home(h)
     f = c.animal("dog rooster goat horse cow" if o.noun == "village" else "bear badger beaver fox wolf")
-    g = c.animal("hedgehog mouse mole turtle kitten")
+    g = c.animal("hedgehog mouse mole turtle frog")
     return {"h": h, "o": o, "f": f, "g": g, "e": c.food(g)}
 
 

@@ -78,8 +78,7 @@ class SlavicLanguage:
     ) -> None:
         self.grammar = grammar
         self.names = {  # by the noun they follow: "boy", "girl"
-            noun: [grammar.decline(*name.split()) for name in block.split("|")]
-            for noun, block in names.items()
+            noun: [grammar.decline(*name.split()) for name in block.split("|")] for noun, block in names.items()
         }
         self.gaits = gaits  # "arrive": the verb for each gait
         self._polish = polish  # the sounds between words, over a whole text
@@ -97,9 +96,7 @@ class SlavicLanguage:
         name = None if actor.name is None else self.names[actor.noun][actor.name]
         return SlavicPhrase(self.grammar, actor, noun, adjective, name, places)
 
-    def inflect(
-        self, word: str, features: tuple[str, ...], phrase: Phrase | None, after_preposition: bool
-    ) -> str:
+    def inflect(self, word: str, features: tuple[str, ...], phrase: Phrase | None, after_preposition: bool) -> str:
         """A verb in a person or agreeing in the past; an adjective or pronoun agreeing in a case."""
         if word in self.gaits:
             assert phrase is not None, f"{word} needs an actor"

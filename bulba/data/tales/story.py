@@ -15,8 +15,9 @@ from bulba.errors import ConfigError
 
 LANGUAGES: tuple[str, ...] = ("be", "ru", "uk", "en")
 SHARED_BEATS = ("open", "formula")
-# A sentence begins a paragraph, follows a full stop, or follows the words of the teller: "...he said. — Come".
-_SENTENCE_START = re.compile(r"(?:^|[.!?…] |\. — |^— |«)\w", re.MULTILINE)
+# A sentence begins a paragraph, or follows a full stop; a dash or an opening quotation mark may stand before it, and
+# an English full stop may stand inside the closing one. After "— " alone the words of the teller go on.
+_SENTENCE_START = re.compile(r"(?:^|[.!?…] |\.” |\. — |^— )[«“]?\w", re.MULTILINE)
 
 
 class Language(Inflector, Protocol):
@@ -33,9 +34,7 @@ class Language(Inflector, Protocol):
 def load_language(code: str) -> Language:
     """The language of this code; its lexicon is parsed once."""
     if code not in LANGUAGES:
-        raise ConfigError(
-            f"there are no tales in the language {code!r}: choose one of {', '.join(LANGUAGES)}."
-        )
+        raise ConfigError(f"there are no tales in the language {code!r}: choose one of {', '.join(LANGUAGES)}.")
     language: Language = import_module(f"bulba.data.tales.{code}").LANGUAGE
     return language
 

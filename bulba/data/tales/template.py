@@ -38,9 +38,7 @@ class Phrase(Protocol):
 class Inflector(Protocol):
     """What a language does for a template."""
 
-    def inflect(
-        self, word: str, features: tuple[str, ...], phrase: Phrase | None, after_preposition: bool
-    ) -> str: ...
+    def inflect(self, word: str, features: tuple[str, ...], phrase: Phrase | None, after_preposition: bool) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +79,7 @@ def parse_wording(block: str, prepositions: frozenset[str]) -> Wording:
         else:
             beat.append(line)
     return {
-        plot: {
-            beat: tuple(compile_template(text, prepositions) for text in texts)
-            for beat, texts in beats.items()
-        }
+        plot: {beat: tuple(compile_template(text, prepositions) for text in texts) for beat, texts in beats.items()}
         for plot, beats in lines.items()
     }
 
@@ -92,7 +87,8 @@ def parse_wording(block: str, prepositions: frozenset[str]) -> Wording:
 def compile_template(text: str, prepositions: frozenset[str] = frozenset()) -> Template:
     """Read a template once, so that filling it is a walk."""
     template, closing = _sequence(_TOKEN.finditer(text), prepositions)
-    assert closing == "" and len(template) == 1, f"unbalanced brackets in the template {text!r}"
+    assert closing == "", f"unbalanced brackets in the template {text!r}"
+    assert len(template) == 1, f"a choice without brackets in the template {text!r}"
     return template[0]
 
 
@@ -123,9 +119,7 @@ def _slot(text: str, after_preposition: bool) -> Slot:
     word, *features = head.split(".")
     is_role = len(word) == 1 and word.isascii()
     long = is_role and word.isupper()
-    return Slot(
-        word.lower() if is_role else word, tuple(features), role or None, is_role, long, after_preposition
-    )
+    return Slot(word.lower() if is_role else word, tuple(features), role or None, is_role, long, after_preposition)
 
 
 def fill(

@@ -91,8 +91,10 @@ impl Job<'_, '_, '_> {
             pad_id: self.options.pad_id,
         };
         let mut writer = TokenFileWriter::create(path, meta, documents.len() as u64)?;
-        let (mut source_tokens, mut source_documents) =
-            (vec![0; self.options.num_sources], vec![0; self.options.num_sources]);
+        let (mut source_tokens, mut source_documents) = (
+            vec![0; self.options.num_sources],
+            vec![0; self.options.num_sources],
+        );
         let mut documents = documents.peekable();
         while documents.peek().is_some() {
             let batch = self.take_batch(&mut documents)?;

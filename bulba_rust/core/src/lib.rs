@@ -5,6 +5,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)
 )]
 
+pub mod bpe;
 pub mod corpus;
 pub mod encode;
 pub mod error;

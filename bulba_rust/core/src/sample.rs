@@ -405,8 +405,8 @@ mod tests {
         fn an_epoch_sees_every_full_row_once(documents in documents(), seq_len in 1u64..8, seed: u64, epoch in 0u64..5) {
             let (_folder, file) = open(&documents, 300);
             let Ok(rows) = file.rows(seq_len) else { return Ok(()) };
-            let order = |seed| {
-                let mut seen: Vec<Vec<i64>> = fill(&file, if seed == None { 0 } else { epoch * rows }, rows, seq_len, seed)
+            let order = |seed: Option<u64>| {
+                let mut seen: Vec<Vec<i64>> = fill(&file, if seed.is_none() { 0 } else { epoch * rows }, rows, seq_len, seed)
                     .inputs.chunks(seq_len as usize).map(<[i64]>::to_vec).collect();
                 seen.sort();
                 seen

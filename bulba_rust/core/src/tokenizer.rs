@@ -1,22 +1,21 @@
 //! Training a byte-level BPE tokenizer, and turning text into ids with it or with another byte-level one.
 //!
-//! Merges are learnt and applied by the `tokenizers` crate. The pieces are cut by [`Pretokenizer`] and cached, which
-//! gives the same ids as that crate's own pipeline (tested) many times faster.
+//! Merges are learnt by [`bpe`] and applied by the `tokenizers` crate. The pieces are cut by [`Pretokenizer`] and
+//! cached, which gives the same ids as that crate's own pipeline (tested) many times faster.
 
+use crate::bpe::{self, Learnt};
 use crate::corpus::Corpus;
 use crate::pretokenize::{LLAMA3_REGEX, Pretokenizer, byte_alphabet, byte_level};
 use crate::progress::{Meter, Progress};
 use crate::split::Split;
 use crate::{Error, Result};
 use ahash::{AHashMap, AHashSet};
-use compact_str::CompactString;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
-use tokenizers::models::bpe::{BPE, BpeTrainer};
+use std::sync::{Arc, Mutex};
 use tokenizers::{Model, Tokenizer};
 
 /// Bytes of text handed to the threads at a time.
@@ -67,8 +66,8 @@ pub fn train(
     check_options(options)?;
     let pool = thread_pool(options.num_threads)?;
     let (counts, report) = count_pieces(corpus, split, options.max_text_bytes, &pool, progress)?;
-    let model = learn_merges(counts, options, report.text_bytes, &pool, progress)?;
-    let tokenizer = assemble(&model, options, out_path)?;
+    let learnt = learn_merges(counts, options, report.text_bytes, progress)?;
+    let tokenizer = assemble(&learnt, options, out_path)?;
     write_atomically(out_path, tokenizer.as_bytes())?;
     Ok(report)
 }
@@ -104,23 +103,25 @@ fn check_options(options: &TrainOptions) -> Result<()> {
     Ok(())
 }
 
-type Counts = AHashMap<CompactString, u64>;
+/// How often each piece occurs in the training text, borrowed from the mapped corpus.
+type Counts<'t> = AHashMap<&'t str, u64>;
 
-fn count_pieces(
-    corpus: &Corpus,
+fn count_pieces<'t>(
+    corpus: &'t Corpus,
     split: &Split,
     max_text_bytes: u64,
     pool: &rayon::ThreadPool,
     progress: &mut Progress,
-) -> Result<(Counts, TrainReport)> {
+) -> Result<(Counts<'t>, TrainReport)> {
     let pretokenizer = Pretokenizer::new()?;
     let mut report = TrainReport {
         documents: 0,
         text_bytes: 0,
         distinct_pieces: 0,
     };
-    let mut counts: AHashMap<&str, u64> = AHashMap::new();
-    let mut meter = Meter::new(progress, max_text_bytes.min(corpus.text_bytes()));
+    let mut counts = Counts::new();
+    // Learning the merges is the second half of the work.
+    let mut meter = Meter::new(progress, 2 * max_text_bytes.min(corpus.text_bytes()));
     let mut documents = split.train().peekable();
     while documents.peek().is_some() && report.text_bytes < max_text_bytes {
         let mut batch = Vec::new();
@@ -141,24 +142,19 @@ fn count_pieces(
         meter.tick(report.text_bytes)?;
     }
     report.distinct_pieces = counts.len() as u64;
-    let alphabet = byte_alphabet();
-    let counts = counts
-        .into_iter()
-        .map(|(piece, count)| (CompactString::from(byte_level(piece, &alphabet)), count))
-        .collect();
     Ok((counts, report))
 }
 
-fn count_batch<'t>(batch: &[&'t str], pretokenizer: &Pretokenizer) -> AHashMap<&'t str, u64> {
+fn count_batch<'t>(batch: &[&'t str], pretokenizer: &Pretokenizer) -> Counts<'t> {
     batch
         .par_iter()
-        .fold(AHashMap::new, |mut counts: AHashMap<&'t str, u64>, text| {
+        .fold(Counts::new, |mut counts, text| {
             for piece in pretokenizer.pieces(text) {
                 *counts.entry(piece).or_default() += 1;
             }
             counts
         })
-        .reduce(AHashMap::new, |mut into, from| {
+        .reduce(Counts::new, |mut into, from| {
             for (piece, count) in from {
                 *into.entry(piece).or_default() += count;
             }
@@ -166,78 +162,75 @@ fn count_batch<'t>(batch: &[&'t str], pretokenizer: &Pretokenizer) -> AHashMap<&
         })
 }
 
-/// The trainer counts pairs in 32 bits. No pair, learnt or not, occurs more often than the commonest pair of bytes, so
-/// scaling by that one count keeps every later count in range.
-fn scale_into_range(counts: &mut Counts, limit: u64) {
-    let mut pairs: AHashMap<(char, char), u64> = AHashMap::new();
-    for (piece, count) in counts.iter() {
-        for pair in piece.chars().zip(piece.chars().skip(1)) {
-            *pairs.entry(pair).or_default() += count;
-        }
-    }
-    let largest = pairs.into_values().max().unwrap_or(0);
-    let divisor = largest.div_ceil(limit);
-    if divisor > 1 {
-        for count in counts.values_mut() {
-            *count = count.div_ceil(divisor);
-        }
-    }
-}
-
 fn learn_merges(
-    mut counts: Counts,
+    counts: Counts,
     options: &TrainOptions,
     text_bytes: u64,
-    pool: &rayon::ThreadPool,
     progress: &mut Progress,
-) -> Result<BPE> {
-    scale_into_range(&mut counts, 1 << 30);
-    let trainer = BpeTrainer::builder()
-        .vocab_size(options.vocab_size)
-        .min_frequency(options.min_frequency)
-        .initial_alphabet(byte_alphabet().into_iter().collect())
-        .show_progress(false)
-        .build();
-    // The trainer cannot be asked to stop. It runs beside this thread, which goes on listening for Ctrl-C.
-    let (sender, receiver) = mpsc::channel();
-    pool.spawn(move || {
-        let mut model = BPE::default();
-        let trained = trainer.do_train(&counts, &mut model).map(|_| model);
-        // The receiver is gone only after an interrupt, when nobody wants the model.
-        let _ = sender.send(trained.map_err(|error| error.to_string()));
-    });
-    let trained = loop {
-        match receiver.recv_timeout(Meter::INTERVAL) {
-            Ok(trained) => break trained,
-            Err(mpsc::RecvTimeoutError::Timeout) => progress(text_bytes, text_bytes)?,
-            Err(mpsc::RecvTimeoutError::Disconnected) => break Err("the trainer ended early".into()),
-        }
-    };
-    let model = trained.map_err(|reason| Error::Tokenizer {
-        file: PathBuf::from("training"),
-        reason,
-    })?;
-    let supported = model.get_vocab_size();
-    if supported < options.vocab_size {
+) -> Result<Learnt> {
+    let mut meter = Meter::new(progress, 2 * text_bytes);
+    let learnt = bpe::learn(
+        counts.into_iter(),
+        &byte_ids(),
+        options.vocab_size,
+        options.min_frequency,
+        |num_tokens| meter.tick(text_bytes + text_bytes * num_tokens as u64 / options.vocab_size as u64),
+    )?;
+    meter.finish()?;
+    if learnt.tokens.len() < options.vocab_size {
         return Err(Error::TooFewMerges {
             asked: options.vocab_size,
-            supported,
+            supported: learnt.tokens.len(),
             text_bytes,
         });
     }
-    Ok(model)
+    Ok(learnt)
+}
+
+/// The id of each byte: its place in the byte alphabet in the order of code points, as the `tokenizers` crate has it.
+fn byte_ids() -> [u8; 256] {
+    let alphabet = byte_alphabet();
+    let mut bytes: Vec<u8> = (0..=255).collect();
+    bytes.sort_by_key(|byte| alphabet[usize::from(*byte)]);
+    let mut ids = [0; 256];
+    for (id, byte) in bytes.into_iter().enumerate() {
+        ids[usize::from(byte)] = id as u8;
+    }
+    ids
+}
+
+/// The learnt tokens and merges as tokenizer.json spells them.
+fn model_json(learnt: &Learnt) -> Value {
+    let alphabet = byte_alphabet();
+    let spelt: Vec<String> = learnt
+        .tokens
+        .iter()
+        .map(|token| token.iter().map(|byte| alphabet[usize::from(*byte)]).collect())
+        .collect();
+    let spell = |id: u32| spelt.get(id as usize).cloned().unwrap_or_default();
+    let merges: Vec<Value> = learnt
+        .merges
+        .iter()
+        .map(|(left, right)| json!([spell(*left), spell(*right)]))
+        .collect();
+    let vocabulary: serde_json::Map<String, Value> = spelt
+        .iter()
+        .enumerate()
+        .map(|(id, token)| (token.clone(), json!(id)))
+        .collect();
+    json!({
+        "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+        "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": true,
+        "vocab": vocabulary, "merges": merges
+    })
 }
 
 /// The text of tokenizer.json: the learnt model inside the fixed Llama-3 pipeline.
-fn assemble(model: &BPE, options: &TrainOptions, out_path: &Path) -> Result<String> {
+fn assemble(learnt: &Learnt, options: &TrainOptions, out_path: &Path) -> Result<String> {
     let fault = |reason: String| Error::Tokenizer {
         file: out_path.to_path_buf(),
         reason,
     };
-    let mut model = serde_json::to_value(model).map_err(|error| fault(error.to_string()))?;
-    if let Some(fields) = model.as_object_mut() {
-        fields.insert("ignore_merges".into(), json!(true));
-    }
     let first_id = options.vocab_size;
     let added: Vec<Value> = (first_id..)
         .zip(&options.special_tokens)
@@ -274,7 +267,7 @@ fn assemble(model: &BPE, options: &TrainOptions, out_path: &Path) -> Result<Stri
             "special_tokens": {bos: {"id": bos, "ids": [bos_id], "tokens": [bos]}}
         },
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": model
+        "model": model_json(learnt)
     });
     // Through the crate and back: it fixes the order of the fields and refuses what it cannot read.
     let tokenizer: Tokenizer = pipeline
@@ -316,8 +309,11 @@ struct Fast {
     pretokenizer: Pretokenizer,
     alphabet: [char; 256],
     /// One cache a thread, so that the locks are never waited for.
-    caches: Vec<Mutex<AHashMap<Box<str>, Arc<[u32]>>>>,
+    caches: Vec<Mutex<Cache>>,
 }
+
+/// The ids of pieces met before.
+type Cache = AHashMap<Box<str>, Arc<[u32]>>;
 
 /// Distinct pieces kept a thread; natural text has few common ones.
 const CACHED_PIECES: usize = 1 << 17;
@@ -333,7 +329,10 @@ impl Encoder {
         let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| fault(error.to_string()))?;
         tokenizer.set_encode_special_tokens(true);
         // A file may carry a length to cut or pad to; a document is encoded whole.
-        tokenizer.with_truncation(None).map_err(|error| fault(error.to_string()))?.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| fault(error.to_string()))?
+            .with_padding(None);
         let fast = if is_llama3(&value) {
             Some(Fast {
                 pretokenizer: Pretokenizer::new()?,
@@ -383,7 +382,7 @@ impl Fast {
     fn encode(&self, text: &str, tokenizer: &Tokenizer) -> std::result::Result<Vec<u32>, tokenizers::Error> {
         let mut ids = Vec::with_capacity(text.len() / 4);
         let thread = rayon::current_thread_index().map_or(0, |index| index + 1) % self.caches.len();
-        let mut nobody = AHashMap::new();
+        let mut nobody = Cache::new();
         let mut lock = self.caches.get(thread).and_then(|cache| cache.try_lock().ok());
         let cache = lock.as_deref_mut().unwrap_or(&mut nobody);
         for piece in self.pretokenizer.pieces(text) {

@@ -1,0 +1,85 @@
+"""Softmax attention against its formula, and grouped heads against the multi-head attention they stand for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulba.attention.standard import causal_mask, flash_attention, reference_attention
+from bulba.model.gpt import document_mask
+from tests.model.tiny import tiny_gpt, tokens
+
+
+def by_loops(q_BNTD, k_BGSD, v_BGSD, mask_BTS):
+    """The formula, one query at a time, in float64."""
+    batch_size, num_heads, num_queries, head_dim = q_BNTD.shape
+    num_keys, groups = k_BGSD.shape[2], num_heads // k_BGSD.shape[1]
+    out = torch.zeros_like(q_BNTD)
+    for b in range(batch_size):
+        for n in range(num_heads):
+            for t in range(num_queries):
+                limit = t + 1 + num_keys - num_queries
+                read = [s for s in range(limit) if mask_BTS is None or mask_BTS[b, t, s]]
+                keys, values = k_BGSD[b, n // groups, read], v_BGSD[b, n // groups, read]
+                weights = (keys @ q_BNTD[b, n, t] / math.sqrt(head_dim)).exp()
+                out[b, n, t] = (weights / weights.sum()) @ values
+    return out
+
+
+@pytest.mark.parametrize("attend", [reference_attention, flash_attention])
+@settings(deadline=None, max_examples=25)
+@given(
+    kv_heads=st.sampled_from([1, 2, 4]),
+    num_queries=st.integers(1, 6),
+    num_cached=st.integers(0, 5),
+    is_packed=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_equals_the_formula(attend, kv_heads, num_queries, num_cached, is_packed, seed):
+    generator = torch.Generator().manual_seed(seed)
+    num_keys = num_queries if is_packed else num_queries + num_cached
+    q, k, v = (
+        torch.randn(2, heads, length, 8, dtype=torch.float64, generator=generator)
+        for heads, length in ((4, num_queries), (kv_heads, num_keys), (kv_heads, num_keys))
+    )
+    mask = None
+    if is_packed:
+        mask = document_mask(torch.randint(3, (2, num_queries), generator=generator).sort(1).values)
+    torch.testing.assert_close(attend(q, k, v, mask), by_loops(q, k, v, mask), rtol=1e-10, atol=1e-10)
+
+
+def test_scores_do_not_overflow():
+    q = torch.full((1, 1, 3, 8), 1e3)
+    for attend in (reference_attention, flash_attention):
+        torch.testing.assert_close(attend(q, q, q, None), q)
+
+
+def test_the_last_query_stands_at_the_last_key():
+    expected = torch.tensor([[True, True, True, False], [True, True, True, True]])
+    assert torch.equal(causal_mask(2, 4, torch.device("cpu")), expected)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "flash"])
+@pytest.mark.parametrize("kv_heads", [1, 2, 3])
+def test_grouped_heads_equal_multi_head_attention_with_repeated_rows(kv_heads, kernel):
+    grouped, whole = (tiny_gpt(kernel=kernel, num_kv_heads=heads) for heads in (kv_heads, 6))
+    weights = grouped.state_dict()
+    for name, weight in weights.items():
+        if "k_proj" in name or "v_proj" in name:
+            weights[name] = weight.view(kv_heads, 8, 48).repeat_interleave(6 // kv_heads, 0).reshape(48, 48)
+    whole.load_state_dict(weights)
+    with torch.no_grad():
+        torch.testing.assert_close(grouped(tokens(2, 20)), whole(tokens(2, 20)), rtol=0, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch lists its reasons as warnings
+def test_flash_never_falls_back_to_the_unfused_kernel():
+    # Values of another width than the keys have no fused kernel on a CPU, only torch's T x T one.
+    q, v = torch.randn(1, 1, 4, 8), torch.randn(1, 1, 4, 6)
+    assert torch.nn.functional.scaled_dot_product_attention(q, q, v, is_causal=True).shape == v.shape
+    with pytest.raises(RuntimeError, match="No available kernel"):
+        flash_attention(q, q, v, None)
