@@ -15,28 +15,28 @@ from numpy.typing import NDArray
 _Path: TypeAlias = str | PathLike[str]
 _Progress: TypeAlias = Callable[[int, int], object] | None
 
-class FileReport(TypedDict):
+class _FileReport(TypedDict):
     documents: int
     text_bytes: int
     empty: int
     num_rejected: int
     rejects: list[tuple[str, str]]  # the first 20: (place, reason)
 
-class TrainReport(TypedDict):
+class _TrainReport(TypedDict):
     documents: int
     text_bytes: int
     distinct_pieces: int
 
-class SplitReport(TypedDict):
+class _SplitReport(TypedDict):
     tokens: int
     documents: int
     text_bytes: int
     source_tokens: list[int]  # by source index
     source_documents: list[int]
 
-class EncodeReport(TypedDict):
-    train: SplitReport
-    val: SplitReport
+class _EncodeReport(TypedDict):
+    train: _SplitReport
+    val: _SplitReport
     tokenizer_fingerprint: str
 
 def normalize(text: str) -> str:
@@ -55,8 +55,8 @@ class CorpusWriter:
         *,
         on_bad: Literal["skip", "fail"] = "skip",
         progress: _Progress = None,
-    ) -> FileReport: ...
-    def add_documents(self, texts: list[str], source: int) -> FileReport: ...
+    ) -> _FileReport: ...
+    def add_documents(self, texts: list[str], source: int) -> _FileReport: ...
     @property
     def num_documents(self) -> int: ...
     @property
@@ -77,7 +77,7 @@ def train_tokenizer(
     weights: list[float],
     num_threads: int = 0,
     progress: _Progress = None,
-) -> TrainReport:
+) -> _TrainReport:
     """Learns a byte-level BPE from the training documents of the corpus file and writes `out_path`.
 
     Ids 0..vocab_size are 256 bytes and the merges; the special tokens follow them.
@@ -97,7 +97,7 @@ def encode_corpus(
     weights: list[float],
     num_threads: int = 0,
     progress: _Progress = None,
-) -> EncodeReport:
+) -> _EncodeReport:
     """Writes `train.bin` and `val.bin` into `out_dir`; each document is bos, its ids, eos."""
 
 def encode_texts(tokenizer: _Path, texts: list[str]) -> list[list[int]]:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from torch.optim import Optimizer
 from transformers import LlamaForCausalLM
 
 from bulba.checkpoint import (
@@ -33,6 +35,7 @@ from bulba.checkpoint import (
 from bulba.config.build import build
 from bulba.errors import CheckpointError, ConfigError
 from bulba.files import remove_leftovers
+from bulba.model.gpt import GPT
 from tests.model.test_llama_parity import llama_config
 from tests.model.tiny import tiny_gpt, tokens
 
@@ -56,7 +59,7 @@ states = st.recursive(
 )
 
 
-def same(a, b):
+def same(a: Any, b: Any) -> bool:
     """Equality to the bit; tuples come back as lists."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
@@ -68,19 +71,19 @@ def same(a, b):
     return type(a) is type(b) and (a == b or (a != a and b != b)) and str(a) == str(b)
 
 
-def save(folder, model, state=None):
+def save(folder: Path, model: GPT, state: Any = None) -> None:
     save_checkpoint(folder, model.get_model_config(), model.state_dict(), {} if state is None else state)
 
 
 @settings(deadline=None, max_examples=60)
 @given(state=states)
-def test_any_state_comes_back(state, tmp_path_factory):
+def test_any_state_comes_back(state: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("checkpoints") / "step"
     save_checkpoint(folder, {}, {}, state)
     assert same(state, load_state(folder))
 
 
-def test_tensors_that_share_or_skip_memory_come_back_too(tmp_path):
+def test_tensors_that_share_or_skip_memory_come_back_too(tmp_path: Path) -> None:
     base = torch.arange(12.0).view(3, 4)
     state = {"whole": base, "row": base[1], "column": base[:, 2], "turned": base.T, "nan": torch.tensor(math.nan)}
     save_checkpoint(tmp_path / "c", {}, {}, state)
@@ -89,7 +92,7 @@ def test_tensors_that_share_or_skip_memory_come_back_too(tmp_path):
     assert loaded["nan"].isnan()
 
 
-def train(model, optimizer, steps):
+def train(model: GPT, optimizer: Optimizer, steps: range) -> None:
     for step in steps:
         optimizer.zero_grad()
         model.logits(model(tokens(2, 8, seed=step))).logsumexp(-1).sum().backward()
@@ -97,9 +100,9 @@ def train(model, optimizer, steps):
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(name, tmp_path):
-    def make_optimizer(model):
-        node = OmegaConf.load(ROOT / "conf" / "optimizer" / f"{name}.yaml")
+def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_path: Path) -> None:
+    def make_optimizer(model: GPT) -> Optimizer:
+        node: Any = OmegaConf.load(ROOT / "conf" / "optimizer" / f"{name}.yaml")
         return build(node, path="optimizer", named_parameters=list(model.named_parameters()))
 
     model = tiny_gpt(tie_embeddings=False)
@@ -119,7 +122,7 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(name, tmp_path):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_model_is_rebuilt_from_its_folder_alone(tied, tmp_path):
+def test_the_model_is_rebuilt_from_its_folder_alone(tied: bool, tmp_path: Path) -> None:
     model = tiny_gpt(tie_embeddings=tied)
     save(tmp_path / "c", model)
     loaded = load_model(tmp_path / "c")
@@ -130,7 +133,7 @@ def test_the_model_is_rebuilt_from_its_folder_alone(tied, tmp_path):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_weights_open_in_transformers(tied, tmp_path):
+def test_the_weights_open_in_transformers(tied: bool, tmp_path: Path) -> None:
     model = tiny_gpt(tie_embeddings=tied)
     save(tmp_path / "c", model)
     llama_config(tie_embeddings=tied).save_pretrained(tmp_path / "c")
@@ -147,7 +150,7 @@ FILES = ["model.safetensors", "model.json", "state.safetensors", "state.json", "
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_bit_anywhere_is_noticed(name, data, whole_checkpoint):
+def test_a_flipped_bit_anywhere_is_noticed(name: str, data: st.DataObject, whole_checkpoint: Path) -> None:
     path = whole_checkpoint / name
     content = path.read_bytes()
     position = data.draw(st.integers(0, len(content) - 1))
@@ -163,7 +166,7 @@ def test_a_flipped_bit_anywhere_is_noticed(name, data, whole_checkpoint):
 
 
 @pytest.fixture(scope="module")
-def whole_checkpoint(tmp_path_factory):
+def whole_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "step_00000001"
     save(folder, tiny_gpt(), {"moments": {0: torch.ones(3)}, "step": 1})
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
@@ -172,7 +175,7 @@ def whole_checkpoint(tmp_path_factory):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["absent", "cut", "empty"])
-def test_a_missing_or_cut_file_is_noticed(name, damage, tmp_path):
+def test_a_missing_or_cut_file_is_noticed(name: str, damage: str, tmp_path: Path) -> None:
     save(tmp_path / "c", tiny_gpt(num_layers=1))
     path = tmp_path / "c" / name
     content = path.read_bytes()
@@ -196,13 +199,15 @@ def test_a_missing_or_cut_file_is_noticed(name, damage, tmp_path):
         ({"tie_embeddings": False}, r"lm_head\.weight is absent there and \(103, 48\)"),
     ],
 )
-def test_another_shape_is_refused_naming_the_weight(changes, weight, whole_checkpoint):
+def test_another_shape_is_refused_naming_the_weight(
+    changes: dict[str, Any], weight: str, whole_checkpoint: Path
+) -> None:
     message = rf"is a checkpoint of another shape: {weight}.*use the model settings"
     with pytest.raises(CheckpointError, match=message):
         check_fits(tiny_gpt(**changes), load_weights(whole_checkpoint), whole_checkpoint)
 
 
-def test_a_checkpoint_of_another_format_version_is_refused(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_format_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bulba.checkpoint.FORMAT_VERSION", 7)
     save_checkpoint(tmp_path / "c", {}, {}, {})
     monkeypatch.undo()
@@ -211,7 +216,7 @@ def test_a_checkpoint_of_another_format_version_is_refused(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("edit", [{"num_heads": None}, {"window": 128}])
-def test_a_model_config_of_another_bulba_is_refused(edit, tmp_path):
+def test_a_model_config_of_another_bulba_is_refused(edit: dict[str, Any], tmp_path: Path) -> None:
     model = tiny_gpt()
     config = {key: value for key, value in (model.get_model_config() | edit).items() if value is not None}
     save_checkpoint(tmp_path / "c", config, model.state_dict(), {})
@@ -219,7 +224,7 @@ def test_a_model_config_of_another_bulba_is_refused(edit, tmp_path):
         load_model(tmp_path / "c")
 
 
-def test_checkpoints_of_a_run_are_found_oldest_first(tmp_path):
+def test_checkpoints_of_a_run_are_found_oldest_first(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     for step in (20, 100_000_000, 3):
         save_checkpoint(checkpoint_folder(tmp_path, step), {}, {}, {})
@@ -233,7 +238,7 @@ def test_checkpoints_of_a_run_are_found_oldest_first(tmp_path):
     assert (find_checkpoint(alone).folder, find_checkpoint(alone).run) == (alone, None)
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere does not exist: give a run folder"):
         find_checkpoint(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"has no checkpoints: train the run until its first one"):
@@ -242,7 +247,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         load_model(tmp_path)
 
 
-def test_what_is_neither_tensor_nor_plain_is_our_own_mistake(tmp_path):
+def test_what_is_neither_tensor_nor_plain_is_our_own_mistake(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="tensors and plain values only, not set"):
         save_checkpoint(tmp_path / "c", {}, {}, {"names": {"a"}})
     assert list(tmp_path.iterdir()) == []
@@ -291,7 +296,7 @@ FULL_DISK = """
 """
 
 
-def run_script(script, folder):
+def run_script(script: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(folder)],
         cwd=ROOT,
@@ -304,7 +309,7 @@ def run_script(script, folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_killed_writer_leaves_a_whole_checkpoint_or_none(tmp_path):
+def test_a_killed_writer_leaves_a_whole_checkpoint_or_none(tmp_path: Path) -> None:
     whole, leftovers = map(int, run_script(KILLED_WRITERS, tmp_path).split())
     assert whole > 0
     assert leftovers > 0  # some were killed in the middle, or this test has shown nothing
@@ -313,7 +318,7 @@ def test_a_killed_writer_leaves_a_whole_checkpoint_or_none(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs file size limits")
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     lines = run_script(FULL_DISK, tmp_path).splitlines()
     assert len(lines) == 2
     for line in lines:
@@ -321,7 +326,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_in_a_checkpoint_is_a_pickle(whole_checkpoint):
+def test_nothing_in_a_checkpoint_is_a_pickle(whole_checkpoint: Path) -> None:
     for path in whole_checkpoint.iterdir():
         assert path.suffix in (".json", ".safetensors")
         if path.suffix == ".json":

@@ -7,6 +7,8 @@ import hashlib
 import os
 import resource
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import SafetensorError
@@ -15,17 +17,17 @@ from bulba.errors import BulbaError
 from bulba.files import atomic_file, atomic_folder, disk_errors, remove_leftovers, sha256_file, write_text
 
 
-def names(folder):
+def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def write_folder(path, text="new"):
+def write_folder(path: Path, text: str = "new") -> None:
     with atomic_folder(path) as temporary:
         (temporary / "inner").mkdir()
         (temporary / "inner" / "a.txt").write_text(text, encoding="utf-8")
 
 
-def test_a_file_is_replaced_at_once(tmp_path):
+def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "файл.txt"
     write_text(path, "ўзор")
     with atomic_file(path) as temporary:
@@ -36,7 +38,7 @@ def test_a_file_is_replaced_at_once(tmp_path):
     assert names(path.parent) == ["файл.txt"]
 
 
-def test_a_folder_is_replaced_at_once(tmp_path):
+def test_a_folder_is_replaced_at_once(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     write_folder(path, "old")
     (path / "stale.txt").touch()
@@ -47,7 +49,7 @@ def test_a_folder_is_replaced_at_once(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
-def write_half(kind, path, error):
+def write_half(kind: Any, path: Path, error: Any) -> None:
     with kind(path) as temporary:
         (temporary if kind is atomic_file else temporary / "half").write_text("half")
         raise error
@@ -55,7 +57,7 @@ def write_half(kind, path, error):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("existed", [True, False])
-def test_after_an_exception_everything_is_as_before(error, existed, tmp_path):
+def test_after_an_exception_everything_is_as_before(error: Any, existed: bool, tmp_path: Path) -> None:
     path = tmp_path / "x"
     for kind in (atomic_file, atomic_folder):
         if existed:
@@ -71,7 +73,7 @@ def test_after_an_exception_everything_is_as_before(error, existed, tmp_path):
             shutil.rmtree(path)
 
 
-def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path):
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     write_folder(path, "old")
     with pytest.raises(FileNotFoundError), atomic_folder(path) as temporary:
@@ -80,7 +82,7 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
-def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     write_folder(tmp_path / "folder")
     write_text(tmp_path / "file", "text")
     # What the two writers have on the disk in the middle of their work.
@@ -93,7 +95,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
         file.touch()
 
 
-def test_a_full_disk_is_one_sentence(tmp_path):
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
@@ -114,26 +116,26 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         (SafetensorError("I/O error: Permission denied (os error 13)"), r"may not be written \(Permission denied\)"),
     ],
 )
-def test_what_a_disk_can_say_becomes_one_sentence(error, sentence, tmp_path):
+def test_what_a_disk_can_say_becomes_one_sentence(error: Any, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(BulbaError, match=sentence), disk_errors(tmp_path / "not" / "yet" / "there"):
         raise error
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), SafetensorError("InvalidHeader")])
-def test_other_errors_pass_unchanged(error, tmp_path):
+def test_other_errors_pass_unchanged(error: Any, tmp_path: Path) -> None:
     with pytest.raises(type(error)) as caught, disk_errors(tmp_path):
         raise error
     assert caught.value is error
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_one_sentence(tmp_path):
+def test_a_folder_without_permission_is_one_sentence(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(BulbaError, match=r"x\.txt may not be written \(Permission denied\)"):
         write_text(tmp_path / "x.txt", "x")
 
 
-def test_checksum(tmp_path):
+def test_checksum(tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000
     (tmp_path / "x").write_bytes(data)
     assert sha256_file(tmp_path / "x") == hashlib.sha256(data).hexdigest()

@@ -257,7 +257,7 @@ class _Job:
         return tokenizer, training
 
 
-def _totals(encoded: "_rust.EncodeReport") -> dict[str, int]:
+def _totals(encoded: "_rust._EncodeReport") -> dict[str, int]:
     totals = {}
     for name, side in (("train", encoded["train"]), ("val", encoded["val"])):
         totals[f"{name}_tokens"] = side["tokens"]

@@ -11,7 +11,6 @@ It does not write K-quants, chat templates or rotary scaling.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,6 @@ from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
 from bulba.files import atomic_file
-
-log = logging.getLogger(__name__)
 
 GgufType = Literal["f32", "f16", "bf16", "q8_0"]
 Q8_BLOCK = 32  # elements that share one scale in q8_0; a row of another length cannot be stored so
@@ -65,7 +62,7 @@ def export_gguf(
 
             verify_gguf(temporary, path, checkpoint, tokenizer, type)
     if not verify:
-        log.warning("%s was not tried in llama.cpp, because verify=false", path)
+        print(f"{path} was not tried in llama.cpp, because verify=false", flush=True)
     return path
 
 
@@ -88,15 +85,14 @@ def write_gguf(
     tensors = llama_tensors(shape)
     with open_tensors(checkpoint / "model.safetensors") as source:
         check_names(set(source.keys()), tensors, checkpoint, "a GGUF file")
-        streams = [
-            TensorStream(source, tensor, stored_type(tensor, type), shape.head_dim) for tensor in tensors
-        ]
+        streams = [TensorStream(source, tensor, stored_type(tensor, type), shape.head_dim) for tensor in tensors]
         fallback = [stream.tensor.gguf_name for stream in streams if stream.is_fallback(type)]
         if fallback:
-            log.warning(
-                "%d tensors have rows that are not a multiple of %d and are stored as f16 instead of %s: %s",
-                len(fallback), Q8_BLOCK, type, ", ".join(fallback),
-            )  # fmt: skip
+            print(
+                f"{len(fallback)} tensors have rows that are not a multiple of {Q8_BLOCK} and are stored as f16, "
+                f"not {type}: {', '.join(fallback)}",
+                flush=True,
+            )
         writer = gguf.GGUFWriter(path, "llama")
         add_metadata(writer, gguf, shape, vocab, type, name, license)
         writer.add_array("bulba.fallback_f16", fallback)
@@ -108,12 +104,14 @@ def write_gguf(
                 stream.nbytes,
                 raw_dtype=stream.ggml_type,
             )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for stream in streams:
-            writer.write_tensor_data(stream)
-        writer.close()
+        try:
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            for stream in streams:
+                writer.write_tensor_data(stream)
+        finally:
+            writer.close()
 
 
 def add_metadata(

@@ -184,11 +184,7 @@ HARD_STRINGS: tuple[str, ...] = (
     *COMPOSED_WORDS,
     *(unicodedata.normalize("NFD", text) for text in COMPOSED_WORDS),
     *STRESSED_WORDS,
-    *(
-        around.replace("{}", WORDS[(i + j) % len(WORDS)])
-        for i, around in enumerate(AROUND_WORDS)
-        for j in range(6)
-    ),
+    *(around.replace("{}", WORDS[(i + j) % len(WORDS)]) for i, around in enumerate(AROUND_WORDS) for j in range(6)),
     *BELARUSIAN,
     *RUSSIAN,
     *UKRAINIAN,

@@ -44,9 +44,7 @@ It continues texts and is not a chat model. The tokenizer puts text into Unicode
 """
 
 
-def export_hf(
-    checkpoint: Path, tokenizer: Path, out: Path, dtype: HfDtype, license: str | None = None
-) -> Path:
+def export_hf(checkpoint: Path, tokenizer: Path, out: Path, dtype: HfDtype, license: str | None = None) -> Path:
     """Write the folder `OUT-hf`.
 
     checkpoint: a checkpoint folder. tokenizer: its tokenizer.json. dtype: of the stored weights. license: an SPDX
@@ -67,9 +65,7 @@ def export_hf(
     with atomic_folder(folder) as temporary:
         save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
         loaded.save_pretrained(temporary, model_max_length=shape.max_seq_len)
-        _write_json(
-            temporary / "config.json", hf_config(shape, dtype) | special | {"initializer_range": init_std}
-        )
+        _write_json(temporary / "config.json", hf_config(shape, dtype) | special | {"initializer_range": init_std})
         _write_json(temporary / "generation_config.json", special)
         card = CARD.format(
             name=out.name,
@@ -95,6 +91,7 @@ def hf_weights(checkpoint: Path, shape: LlamaShape, dtype: torch.dtype) -> dict[
         if tensor.hf_name in stored:
             weights[tensor.hf_name] = stored.pop(tensor.hf_name).to(dtype)
         else:
+            assert tensor.default is not None, "check_names lets only gains be absent"
             weights[tensor.hf_name] = torch.full(tensor.shape, tensor.default, dtype=dtype)
         if not weights[tensor.hf_name].isfinite().all():
             raise ExportError(

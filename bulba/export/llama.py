@@ -56,9 +56,7 @@ def llama_tensors(shape: LlamaShape) -> list[LlamaTensor]:
         hf, gguf = f"model.layers.{layer}", f"blk.{layer}"
         tensors += [
             LlamaTensor(f"{hf}.input_layernorm.weight", f"{gguf}.attn_norm.weight", (hidden,), default=1.0),
-            LlamaTensor(
-                f"{hf}.post_attention_layernorm.weight", f"{gguf}.ffn_norm.weight", (hidden,), default=1.0
-            ),
+            LlamaTensor(f"{hf}.post_attention_layernorm.weight", f"{gguf}.ffn_norm.weight", (hidden,), default=1.0),
             LlamaTensor(f"{hf}.mlp.gate_proj.weight", f"{gguf}.ffn_gate.weight", (ffn, hidden)),
             LlamaTensor(f"{hf}.mlp.up_proj.weight", f"{gguf}.ffn_up.weight", (ffn, hidden)),
             LlamaTensor(f"{hf}.mlp.down_proj.weight", f"{gguf}.ffn_down.weight", (hidden, ffn)),
@@ -70,9 +68,7 @@ def llama_tensors(shape: LlamaShape) -> list[LlamaTensor]:
             ("o_proj", "attn_output", hidden, width, 0),
         ):
             hf_name, gguf_name = f"{hf}.self_attn.{hf_part}", f"{gguf}.{gguf_part}"
-            tensors.append(
-                LlamaTensor(f"{hf_name}.weight", f"{gguf_name}.weight", (rows, columns), rotary_heads)
-            )
+            tensors.append(LlamaTensor(f"{hf_name}.weight", f"{gguf_name}.weight", (rows, columns), rotary_heads))
             if shape.attention_bias:
                 tensors.append(LlamaTensor(f"{hf_name}.bias", f"{gguf_name}.bias", (rows,), rotary_heads))
     tensors.append(LlamaTensor("model.norm.weight", "output_norm.weight", (hidden,), default=1.0))
@@ -96,15 +92,15 @@ def read_llama(checkpoint: Path, file_format: str) -> LlamaShape:
     # Without memory for the weights: only the kinds of the layers are asked for.
     with torch.device("meta"):
         model = GPT(**config)
-    for index, layer in enumerate(model.layers):
+    layers: list[Any] = list(model.layers)
+    last_norm: Any = model.norm
+    for index, layer in enumerate(layers):
         _check_layer(layer, index, file_format)
-    _check_norm(model.norm, "the last norm", file_format)
-    epsilons = {
-        norm.eps for layer in model.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)
-    }
-    epsilons.add(model.norm.eps)
-    if len(epsilons) > 1:
-        raise _refusal("the norms have different eps", "norms that differ", file_format)
+    _check_norm(last_norm, "the last norm", file_format)
+    norms = [norm for layer in layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+    eps = {float(norm.eps) for norm in (*norms, last_norm)}
+    if len(eps) > 1:
+        raise _refusal("its norms have different eps", "norms that differ", file_format)
     return LlamaShape(
         vocab_size=config["vocab_size"],
         num_layers=config["num_layers"],
@@ -115,7 +111,7 @@ def read_llama(checkpoint: Path, file_format: str) -> LlamaShape:
         head_dim=model.head_dim,
         max_seq_len=config["max_seq_len"],
         rope_base=float(config["rope_base"]),
-        norm_eps=float(epsilons.pop()),
+        norm_eps=eps.pop(),
         tie_embeddings=config["tie_embeddings"],
         attention_bias=any(name.endswith("self_attn.q_proj.bias") for name in model.state_dict()),
     )
@@ -128,9 +124,7 @@ def check_names(found: set[str], tensors: list[LlamaTensor], checkpoint: Path, f
         raise _refusal(f"the checkpoint has the weight {unknown[0]}", "that weight", file_format)
     missing = sorted({tensor.hf_name for tensor in tensors if tensor.default is None} - found)
     if missing:
-        raise CheckpointError(
-            f"{checkpoint} lacks the weight {missing[0]}: use another checkpoint of the run."
-        )
+        raise CheckpointError(f"{checkpoint} lacks the weight {missing[0]}: use another checkpoint of the run.")
 
 
 def _check_layer(layer: Any, index: int, file_format: str) -> None:

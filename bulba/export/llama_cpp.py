@@ -215,9 +215,7 @@ class LlamaCpp:
             self.library.llama_batch_free(batch)
         return new_ids, [np.stack(rows) for rows in logits]
 
-    def _decode(
-        self, batch: Batch, feeds: list[tuple[int, int, int]], wanted: Any
-    ) -> list[NDArray[np.float32]]:
+    def _decode(self, batch: Batch, feeds: list[tuple[int, int, int]], wanted: Any) -> list[NDArray[np.float32]]:
         """Feed (token, place, sequence) and return the logits behind the wanted ones."""
         batch.n_tokens = len(feeds)
         for index, (token, place, sequence) in enumerate(feeds):
@@ -226,9 +224,7 @@ class LlamaCpp:
             batch.logits[index] = index in wanted
         status = self.library.llama_decode(self.context, batch)
         if status:
-            raise ExportError(
-                f"llama.cpp cannot run it (llama_decode gave {status}: {' / '.join(last_warnings)})"
-            )
+            raise ExportError(f"llama.cpp cannot run it (llama_decode gave {status}: {' / '.join(last_warnings)})")
         rows = (self.library.llama_get_logits_ith(self.context, index) for index in wanted)
         return [np.ctypeslib.as_array(row, (self.num_tokens,)).copy() for row in rows]
 

@@ -110,9 +110,7 @@ class FittedPrompt:
 
 def generate(model: GPT, tokenizer: TextTokenizer, prompt: str, options: SamplingOptions) -> Iterator[str]:
     """Stream the continuation of `prompt`, without the prompt, in pieces as soon as each is certain."""
-    yield from _write(
-        model, fit_prompt(model, tokenizer, prompt, options), options, _writer(tokenizer, options)
-    )
+    yield from _write(model, fit_prompt(model, tokenizer, prompt, options), options, _writer(tokenizer, options))
 
 
 def generate_text(model: GPT, tokenizer: TextTokenizer, prompt: str, options: SamplingOptions) -> Generation:

@@ -101,9 +101,7 @@ def build_muon(
     hidden = [pair for pair in weights if role_of(*pair) == "matrix"]
     rest = [pair for pair in weights if role_of(*pair) != "matrix"]
     if not hidden:
-        raise ConfigError(
-            "optimizer=muon has nothing to do, because no trained weight is a hidden matrix: use adamw."
-        )
+        raise ConfigError("optimizer=muon has nothing to do, because no trained weight is a hidden matrix: use adamw.")
     muon_group: dict[str, Any] = {
         "name": "muon",
         "algorithm": "Muon",

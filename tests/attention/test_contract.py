@@ -6,7 +6,9 @@ A new attention gets its row by adding its YAML file.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,34 +16,41 @@ from omegaconf import OmegaConf
 
 from bulba.attention.base import Capabilities, Mixer
 from bulba.attention.standard import StandardAttention
-from bulba.config.build import locate, to_plain
+from bulba.config.build import locate
 from bulba.errors import UnsupportedError
+from bulba.model.gpt import GPT
 from tests.model.tiny import packed, tiny_gpt, tokens
 
 CONF = Path(__file__).parents[2] / "conf" / "attention"
-ATTENTIONS = {path.stem: to_plain(OmegaConf.load(path)) for path in sorted(CONF.glob("*.yaml"))}
-CAPABILITIES: dict[str, Capabilities] = {
-    name: locate(node["_target_"]).capabilities for name, node in ATTENTIONS.items()
+ATTENTIONS: dict[str, Any] = {
+    path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted(CONF.glob("*.yaml"))
 }
+
+
+def mixer_of(node: dict[str, Any]) -> Any:
+    return locate(node["_target_"])
+
+
+CAPABILITIES: dict[str, Capabilities] = {name: mixer_of(node).capabilities for name, node in ATTENTIONS.items()}
 KERNELS = [(name, kernel) for name, declared in CAPABILITIES.items() for kernel in sorted(declared.kernels)]
 
 
-def model_with(name, **changes):
+def model_with(name: str, **changes: Any) -> Any:
     """A model of this attention, with as few key/value heads as it declares to take."""
     kv_heads = 2 if CAPABILITIES[name].gqa else 6
     return tiny_gpt(attention=ATTENTIONS[name], **({"num_kv_heads": kv_heads} | changes))
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_the_yaml_names_a_mixer_of_the_file_of_its_name(name):
-    target = locate(ATTENTIONS[name]["_target_"])
+def test_the_yaml_names_a_mixer_of_the_file_of_its_name(name: str) -> None:
+    target = mixer_of(ATTENTIONS[name])
     assert issubclass(target, Mixer)
     assert target.__module__ == f"bulba.attention.{name}"
     assert CAPABILITIES[name].kernels
 
 
 @pytest.mark.parametrize(("name", "kernel"), KERNELS)
-def test_causal(name, kernel):
+def test_causal(name: str, kernel: str) -> None:
     model = model_with(name, kernel=kernel)
     rows = tokens(2, 16)
     changed = rows.clone()
@@ -53,7 +62,7 @@ def test_causal(name, kernel):
 
 
 @pytest.mark.parametrize(("name", "kernel"), KERNELS)
-def test_kernels_agree_with_gradients(name, kernel):
+def test_kernels_agree_with_gradients(name: str, kernel: str) -> None:
     first = sorted(CAPABILITIES[name].kernels)[0]
     results = []
     for chosen in (first, kernel):
@@ -64,7 +73,7 @@ def test_kernels_agree_with_gradients(name, kernel):
 
 
 @pytest.mark.parametrize(("name", "kernel"), KERNELS)
-def test_packing(name, kernel):
+def test_packing(name: str, kernel: str) -> None:
     model = model_with(name, kernel=kernel)
     positions, documents = packed(5, 1, 10)
     if not CAPABILITIES[name].packing:
@@ -78,7 +87,7 @@ def test_packing(name, kernel):
 
 
 @pytest.mark.parametrize(("name", "kernel"), KERNELS)
-def test_cache(name, kernel):
+def test_cache(name: str, kernel: str) -> None:
     model = model_with(name, kernel=kernel)
     if not CAPABILITIES[name].cache:
         with pytest.raises(UnsupportedError, match=r"layer 0 \(\w+\) cannot decode with a cache"):
@@ -91,7 +100,7 @@ def test_cache(name, kernel):
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_grouped_key_value_heads(name):
+def test_grouped_key_value_heads(name: str) -> None:
     if not CAPABILITIES[name].gqa:
         with pytest.raises(UnsupportedError, match=r"layer 0 \(\w+\) cannot share key/value heads: set model"):
             model_with(name, num_kv_heads=2)
@@ -101,7 +110,7 @@ def test_grouped_key_value_heads(name):
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_a_kernel_that_is_not_declared_is_refused(name):
+def test_a_kernel_that_is_not_declared_is_refused(name: str) -> None:
     model = model_with(name)
     for kernel in ({"reference", "flash"} | {"warp"}) - CAPABILITIES[name].kernels:
         with pytest.raises(UnsupportedError, match=rf"layer 0 \(\w+\) has no '{kernel}' attention kernel, only"):
@@ -109,7 +118,7 @@ def test_a_kernel_that_is_not_declared_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_every_weight_learns(name):
+def test_every_weight_learns(name: str) -> None:
     model = model_with(name)
     model(tokens(2, 16)).square().sum().backward()
     for weight_name, parameter in model.layers[0].self_attn.named_parameters():
@@ -126,7 +135,9 @@ def test_every_weight_learns(name):
         ({"kernels": frozenset({"reference"})}, lambda model: model.set_kernel("flash"), "has no 'flash' attention"),
     ],
 )
-def test_what_an_attention_lacks_is_refused_naming_layer_and_attention(lacks, ask, message, monkeypatch):
+def test_what_an_attention_lacks_is_refused_naming_layer_and_attention(
+    lacks: dict[str, Any], ask: Callable[[GPT], Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tiny_gpt()
     declared = dataclasses.replace(StandardAttention.capabilities, **lacks)
     monkeypatch.setattr(StandardAttention, "capabilities", declared)
@@ -134,7 +145,7 @@ def test_what_an_attention_lacks_is_refused_naming_layer_and_attention(lacks, as
         ask(model)
 
 
-def test_an_attention_without_grouped_heads_refuses_fewer_key_value_heads(monkeypatch):
+def test_an_attention_without_grouped_heads_refuses_fewer_key_value_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     declared = dataclasses.replace(StandardAttention.capabilities, gqa=False)
     monkeypatch.setattr(StandardAttention, "capabilities", declared)
     message = r"layer 0 \(StandardAttention\) cannot share key/value heads: set model\.num_kv_heads=6"

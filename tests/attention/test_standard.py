@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from bulba.attention.standard import causal_mask, flash_attention, reference_attention
 from bulba.model.gpt import document_mask
 from tests.model.tiny import tiny_gpt, tokens
 
+Attend = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], Tensor]
 
-def by_loops(q_BNTD, k_BGSD, v_BGSD, mask_BTS):
+
+def by_loops(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS: Tensor | None) -> Tensor:
     """The formula, one query at a time, in float64."""
     batch_size, num_heads, num_queries, head_dim = q_BNTD.shape
     num_keys, groups = k_BGSD.shape[2], num_heads // k_BGSD.shape[1]
@@ -39,7 +43,9 @@ def by_loops(q_BNTD, k_BGSD, v_BGSD, mask_BTS):
     is_packed=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_equals_the_formula(attend, kv_heads, num_queries, num_cached, is_packed, seed):
+def test_equals_the_formula(
+    attend: Attend, kv_heads: int, num_queries: int, num_cached: int, is_packed: bool, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     num_keys = num_queries if is_packed else num_queries + num_cached
     q, k, v = (
@@ -52,20 +58,20 @@ def test_equals_the_formula(attend, kv_heads, num_queries, num_cached, is_packed
     torch.testing.assert_close(attend(q, k, v, mask), by_loops(q, k, v, mask), rtol=1e-10, atol=1e-10)
 
 
-def test_scores_do_not_overflow():
+def test_scores_do_not_overflow() -> None:
     q = torch.full((1, 1, 3, 8), 1e3)
     for attend in (reference_attention, flash_attention):
         torch.testing.assert_close(attend(q, q, q, None), q)
 
 
-def test_the_last_query_stands_at_the_last_key():
+def test_the_last_query_stands_at_the_last_key() -> None:
     expected = torch.tensor([[True, True, True, False], [True, True, True, True]])
     assert torch.equal(causal_mask(2, 4, torch.device("cpu")), expected)
 
 
 @pytest.mark.parametrize("kernel", ["reference", "flash"])
 @pytest.mark.parametrize("kv_heads", [1, 2, 3])
-def test_grouped_heads_equal_multi_head_attention_with_repeated_rows(kv_heads, kernel):
+def test_grouped_heads_equal_multi_head_attention_with_repeated_rows(kv_heads: int, kernel: str) -> None:
     grouped, whole = (tiny_gpt(kernel=kernel, num_kv_heads=heads) for heads in (kv_heads, 6))
     weights = grouped.state_dict()
     for name, weight in weights.items():
@@ -77,7 +83,7 @@ def test_grouped_heads_equal_multi_head_attention_with_repeated_rows(kv_heads, k
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch lists its reasons as warnings
-def test_flash_never_falls_back_to_the_unfused_kernel():
+def test_flash_never_falls_back_to_the_unfused_kernel() -> None:
     # Values of another width than the keys have no fused kernel on a CPU, only torch's T x T one.
     q, v = torch.randn(1, 1, 4, 8), torch.randn(1, 1, 4, 6)
     assert torch.nn.functional.scaled_dot_product_attention(q, q, v, is_causal=True).shape == v.shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -17,9 +19,10 @@ from tests.model.tiny import TINY, tiny_gpt, tokens
 HEADS = [(6, 2), (8, 2), (4, 4), (4, 1)]
 
 
-def llama_config(rope_base=TINY["rope_base"], **changes):
+def llama_config(rope_base: float = TINY["rope_base"], **changes: Any) -> LlamaConfig:
     sizes = TINY | changes
-    return LlamaConfig(
+    config: Any = LlamaConfig
+    return config(
         vocab_size=sizes["vocab_size"],
         hidden_size=sizes["hidden_size"],
         intermediate_size=sizes["intermediate_size"],
@@ -38,7 +41,7 @@ def llama_config(rope_base=TINY["rope_base"], **changes):
 @pytest.mark.parametrize("kernel", ["reference", "flash"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
-def test_logits_equal_llama(heads, kv_heads, tied, kernel):
+def test_logits_equal_llama(heads: int, kv_heads: int, tied: bool, kernel: str) -> None:
     sizes = {"num_heads": heads, "num_kv_heads": kv_heads, "tie_embeddings": tied, "rope_base": 5e3}
     attention = TINY["attention"] | {"bias": heads == 8}
     model = tiny_gpt(kernel=kernel, attention=attention, **sizes)
@@ -54,7 +57,7 @@ def test_logits_equal_llama(heads, kv_heads, tied, kernel):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-def test_rotary_positions_equal_llama_also_at_other_offsets():
+def test_rotary_positions_equal_llama_also_at_other_offsets() -> None:
     config = llama_config(rope_base=5e5)
     q, k = torch.randn(2, 6, 10, 8), torch.randn(2, 2, 10, 8)
     positions = torch.stack([torch.arange(10), torch.tensor([0, 1, 2, 0, 1, 0, 1, 2, 3, 500])])
@@ -65,7 +68,7 @@ def test_rotary_positions_equal_llama_also_at_other_offsets():
     torch.testing.assert_close(rotate(k, *tables), expected_k, rtol=0, atol=1e-6)
 
 
-def test_swiglu_equals_llama():
+def test_swiglu_equals_llama() -> None:
     mlp, theirs = SwiGLU(48, 80), LlamaMLP(llama_config())
     theirs.load_state_dict(mlp.state_dict())
     x = torch.randn(3, 5, 48)
@@ -73,9 +76,10 @@ def test_swiglu_equals_llama():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rms_norm_equals_llama(dtype):
+def test_rms_norm_equals_llama(dtype: torch.dtype) -> None:
     norm, theirs = RMSNorm(48, eps=1e-5).to(dtype), LlamaRMSNorm(48, eps=1e-5).to(dtype)
-    torch.nn.init.normal_(norm.weight)
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
     theirs.load_state_dict(norm.state_dict())
     x = (100 * torch.randn(3, 48)).to(dtype)
     torch.testing.assert_close(norm(x), theirs(x), rtol=1e-6, atol=1e-6)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from bulba.model.position import rotary_tables, rotate
 
 
-def rotated(x_D, position, base):
+def rotated(x_D: Tensor, position: int, base: float) -> Tensor:
     tables = rotary_tables(torch.tensor([[position]]), x_D.shape[0], base)
     return rotate(x_D.view(1, 1, 1, -1), *tables).flatten()
 
@@ -22,7 +23,9 @@ def rotated(x_D, position, base):
     base=st.floats(10, 1e6),
     seed=st.integers(0, 1000),
 )
-def test_the_product_depends_on_the_distance_only(i, j, shift, half_dim, base, seed):
+def test_the_product_depends_on_the_distance_only(
+    i: int, j: int, shift: int, half_dim: int, base: float, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     q, k = torch.randn(2, 2 * half_dim, dtype=torch.float64, generator=generator)
     here = rotated(q, i, base) @ rotated(k, j, base)
@@ -31,13 +34,13 @@ def test_the_product_depends_on_the_distance_only(i, j, shift, half_dim, base, s
 
 
 @given(position=st.integers(0, 100_000), seed=st.integers(0, 1000))
-def test_turning_keeps_the_length_and_position_zero_turns_nothing(position, seed):
+def test_turning_keeps_the_length_and_position_zero_turns_nothing(position: int, seed: int) -> None:
     x = torch.randn(8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(rotated(x, position, 1e4).norm(), x.norm(), rtol=1e-6, atol=0)
     assert torch.equal(rotated(x, 0, 1e4), x)
 
 
-def test_by_hand_dimension_d_turns_with_dimension_d_plus_half():
+def test_by_hand_dimension_d_turns_with_dimension_d_plus_half() -> None:
     x = torch.tensor([1.0, 0.0, 0.0, 2.0], dtype=torch.float64)
     # base 100, so the frequencies are 1 and 1/10; pairs are (x0, x2) and (x1, x3).
     angles = torch.tensor([3.0, 0.3], dtype=torch.float64)

@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {
 }
 
 
-def tiny_gpt(*, kernel: str = "reference", seed: int = 0, **changes: Any) -> GPT:
+def tiny_gpt(*, kernel: Any = "reference", seed: Any = 0, **changes: Any) -> Any:
     """A GPT of `TINY` with `changes`, the same weights for the same seed, norm gains and biases not at their start."""
     torch.manual_seed(seed)
     model = GPT(**{**TINY, **changes}).eval()
@@ -35,7 +35,7 @@ def tiny_gpt(*, kernel: str = "reference", seed: int = 0, **changes: Any) -> GPT
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.3 * torch.randn_like(parameter))
-    model.set_kernel(kernel)  # type: ignore[arg-type]
+    model.set_kernel(kernel)
     return model
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
 from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
@@ -27,7 +30,7 @@ NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 class Tiny(nn.Module):
     """One weight of each role."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(9, 6)
         self.up_proj = nn.Linear(6, 10)
@@ -35,30 +38,30 @@ class Tiny(nn.Module):
         self.norm = nn.RMSNorm(6)
         self.lm_head = nn.Linear(6, 9, bias=False)
 
-    def forward(self, tokens_BT):
+    def forward(self, tokens_BT: Tensor) -> Tensor:
         hidden = self.embed_tokens(tokens_BT)
         return self.lm_head(self.norm(hidden + self.down_proj(torch.relu(self.up_proj(hidden)))))
 
-    def loss(self, tokens_BT):
+    def loss(self, tokens_BT: Tensor) -> Tensor:
         return nn.functional.cross_entropy(self(tokens_BT[:, :-1]).flatten(0, 1), tokens_BT[:, 1:].flatten())
 
 
 @pytest.fixture
-def tiny():
+def tiny() -> Any:
     torch.manual_seed(0)
     return Tiny()
 
 
-def make(name, model, **changes):
-    node = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), changes)
+def make(name: str, model: Any, **changes: Any) -> Any:
+    node: Any = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), changes)
     return build(node, path="optimizer", named_parameters=list(model.named_parameters()))
 
 
-def batch(step):
+def batch(step: int) -> Tensor:
     return torch.randint(9, (4, 8), generator=torch.Generator().manual_seed(step))
 
 
-def train(model, optimizers, steps, scheduler=None):
+def train(model: Any, optimizers: list[Optimizer], steps: Any, scheduler: Any = None) -> list[list[Tensor]]:
     """Steps `model` over the batches `steps`; returns its weights after each step."""
     history = []
     for step in steps:
@@ -73,19 +76,23 @@ def train(model, optimizers, steps, scheduler=None):
     return history
 
 
-def assert_same_weights(history, other, **tolerance):
+def assert_same_weights(history: Any, other: Any, **tolerance: Any) -> None:
     for weights, others in zip(history, other, strict=True):
         for weight, expected in zip(weights, others, strict=True):
             torch.testing.assert_close(weight, expected, **tolerance)
 
 
-def torch_groups(model, weight_decay):
+def constant(factor: float, step: int) -> float:
+    return factor
+
+
+def torch_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     matrices = [model.up_proj.weight, model.down_proj.weight, model.lm_head.weight]
     rest = [model.embed_tokens.weight, model.up_proj.bias, model.down_proj.bias, model.norm.weight]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
-def test_adamw_equals_the_formula_in_float64(tiny):
+def test_adamw_equals_the_formula_in_float64(tiny: Any) -> None:
     tiny.double()
     optimizer = make("adamw", tiny, lr=0.01, weight_decay=0.1)
     weight = tiny.up_proj.weight
@@ -101,12 +108,12 @@ def test_adamw_equals_the_formula_in_float64(tiny):
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_equals_torch_step_by_step(name, tiny):
+def test_equals_torch_step_by_step(name: str, tiny: Any) -> None:
     twin = copy.deepcopy(tiny)
     ours = make(name, tiny, lr=0.01, weight_decay=0.1)
     groups = torch_groups(twin, 0.1)
     if name == "adamw":
-        theirs = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-8, foreach=False)
+        theirs: Optimizer = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-8, foreach=False)
     else:
         theirs = torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True, foreach=False)
     assert describe_groups(ours)[0]["kernel"] == "fused"
@@ -114,20 +121,18 @@ def test_equals_torch_step_by_step(name, tiny):
 
 
 @pytest.mark.parametrize("adjust_lr", ["original", "match_rms_adamw"])
-def test_muon_equals_torch_muon_and_adamw_step_by_step(adjust_lr, tiny):
+def test_muon_equals_torch_muon_and_adamw_step_by_step(adjust_lr: str, tiny: Any) -> None:
     twin = copy.deepcopy(tiny)
     ours = make("muon", tiny, lr=0.02, adamw_lr=0.003, adjust_lr=adjust_lr, weight_decay=0.1)
     hidden = [twin.up_proj.weight, twin.down_proj.weight]
     rest = [twin.embed_tokens.weight, twin.up_proj.bias, twin.down_proj.bias, twin.norm.weight]
     muon = torch.optim.Muon(hidden, lr=0.02, momentum=0.95, weight_decay=0.1, adjust_lr_fn=adjust_lr)
     head = {"params": [twin.lm_head.weight], "weight_decay": 0.1}
-    adamw = torch.optim.AdamW(
-        [head, {"params": rest, "weight_decay": 0.0}], lr=0.003, betas=(0.9, 0.95), fused=True
-    )
+    adamw = torch.optim.AdamW([head, {"params": rest, "weight_decay": 0.0}], lr=0.003, betas=(0.9, 0.95), fused=True)
     assert_same_weights(train(tiny, [ours], range(6)), train(twin, [muon, adamw], range(6)), rtol=0, atol=0)
 
 
-def test_a_muon_update_is_close_to_orthogonal_whatever_the_size_of_the_gradient(tiny):
+def test_a_muon_update_is_close_to_orthogonal_whatever_the_size_of_the_gradient(tiny: Any) -> None:
     updates = []
     for scale in (1.0, 1e6):
         model = copy.deepcopy(tiny)
@@ -143,7 +148,7 @@ def test_a_muon_update_is_close_to_orthogonal_whatever_the_size_of_the_gradient(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_group_follows_the_schedule_from_its_own_peak(name, tiny):
+def test_every_group_follows_the_schedule_from_its_own_peak(name: str, tiny: Any) -> None:
     optimizer = make(name, tiny, lr=0.5, **({"adamw_lr": 0.002} if name == "muon" else {}))
     peaks = [group["lr"] for group in optimizer.param_groups]
     assert peaks[0] == 0.5
@@ -156,12 +161,12 @@ def test_every_group_follows_the_schedule_from_its_own_peak(name, tiny):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_smaller_factor_makes_every_weight_move_less(name, tiny):
+def test_a_smaller_factor_makes_every_weight_move_less(name: str, tiny: Any) -> None:
     moved = []
     for factor in (1.0, 0.25):
         model = copy.deepcopy(tiny)
         optimizer = make(name, model, weight_decay=0.0)
-        LambdaLR(optimizer, lambda _, factor=factor: factor)
+        LambdaLR(optimizer, partial(constant, factor))
         train(model, [optimizer], [0])
         pairs = zip(model.parameters(), tiny.parameters(), strict=True)
         moved.append([(new - old).norm().item() for new, old in pairs])
@@ -170,7 +175,7 @@ def test_a_smaller_factor_makes_every_weight_move_less(name, tiny):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_restored_from_a_checkpoint_it_goes_on_bit_for_bit(name, tiny, tmp_path):
+def test_restored_from_a_checkpoint_it_goes_on_bit_for_bit(name: str, tiny: Any, tmp_path: Path) -> None:
     optimizer = make(name, tiny)
     scheduler = LambdaLR(optimizer, lambda step: 1 / (step + 1))
     train(tiny, [optimizer], range(3), scheduler)
@@ -185,13 +190,11 @@ def test_restored_from_a_checkpoint_it_goes_on_bit_for_bit(name, tiny, tmp_path)
     new_scheduler.load_state_dict(loaded["scheduler"])
     assert describe_groups(new_optimizer) == describe_groups(optimizer)
     expected = train(tiny, [optimizer], range(3, 7), scheduler)
-    assert_same_weights(
-        train(restored, [new_optimizer], range(3, 7), new_scheduler), expected, rtol=0, atol=0
-    )
+    assert_same_weights(train(restored, [new_optimizer], range(3, 7), new_scheduler), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_copied_optimizer_steps_its_own_copy_of_the_weights(name, tiny):
+def test_a_copied_optimizer_steps_its_own_copy_of_the_weights(name: str, tiny: Any) -> None:
     optimizer = make(name, tiny)
     train(tiny, [optimizer], range(2))
     other, other_optimizer = copy.deepcopy((tiny, optimizer))
@@ -200,11 +203,11 @@ def test_a_copied_optimizer_steps_its_own_copy_of_the_weights(name, tiny):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_step_calls_the_closure_once_with_gradients_and_returns_its_loss(name, tiny):
+def test_step_calls_the_closure_once_with_gradients_and_returns_its_loss(name: str, tiny: Any) -> None:
     optimizer = make(name, tiny)
     calls = []
 
-    def closure():
+    def closure() -> Tensor:
         optimizer.zero_grad()
         loss = tiny.loss(batch(0))
         loss.backward()
@@ -219,22 +222,21 @@ def test_step_calls_the_closure_once_with_gradients_and_returns_its_loss(name, t
 
 
 class TinyModule(L.LightningModule):
-    def __init__(self, model, name):
+    def __init__(self, model: Any, name: str) -> None:
         super().__init__()
         self.model, self.name = model, name
-        self.norms = []
 
-    def training_step(self, tokens_BT, batch_idx):
+    def training_step(self, tokens_BT: Tensor, batch_idx: int) -> Tensor:
         return self.model.loss(tokens_BT)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         optimizer = make(self.name, self.model)
         scheduler = LambdaLR(optimizer, lambda step: 1 / (step + 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_under_lightning_the_steps_are_those_of_a_plain_loop(name, tiny, tmp_path):
+def test_under_lightning_the_steps_are_those_of_a_plain_loop(name: str, tiny: Any, tmp_path: Path) -> None:
     twin = copy.deepcopy(tiny)
     trainer = L.Trainer(
         accelerator="cpu",
@@ -245,7 +247,7 @@ def test_under_lightning_the_steps_are_those_of_a_plain_loop(name, tiny, tmp_pat
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    rows = DataLoader([batch(step) for step in range(5)], batch_size=None)
+    rows: Any = DataLoader([batch(step) for step in range(5)], batch_size=None)  # type: ignore[arg-type]
     trainer.fit(TinyModule(tiny, name), rows)
     optimizer = make(name, twin)
     train(twin, [optimizer], range(5), LambdaLR(optimizer, lambda step: 1 / (step + 1)))
@@ -254,7 +256,7 @@ def test_under_lightning_the_steps_are_those_of_a_plain_loop(name, tiny, tmp_pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fp16_gradients_are_unscaled_before_they_are_clipped(name, tiny):
+def test_fp16_gradients_are_unscaled_before_they_are_clipped(name: str, tiny: Any) -> None:
     """Lightning leaves unscaling to an optimizer that says it does it, and then clips scaled gradients."""
     optimizer = make(name, tiny)
     assert not _optimizer_handles_unscaling(optimizer)
@@ -272,7 +274,7 @@ def test_fp16_gradients_are_unscaled_before_they_are_clipped(name, tiny):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_learns(name, tiny):
+def test_it_learns(name: str, tiny: Any) -> None:
     optimizer = make(name, tiny, lr=0.02)
     start = tiny.loss(batch(0)).item()
     for _ in range(60):
@@ -307,10 +309,12 @@ def test_it_learns(name, tiny):
         ),
     ],
 )
-def test_impossible_settings_are_refused_in_one_sentence(name, changes, message, tiny):
+def test_impossible_settings_are_refused_in_one_sentence(
+    name: str, changes: dict[str, Any], message: str, tiny: Any
+) -> None:
     with pytest.raises(ConfigError, match=message):
         make(name, tiny, **changes)
 
 
-def test_muon_takes_one_peak_for_both_parts_unless_told_otherwise(tiny):
+def test_muon_takes_one_peak_for_both_parts_unless_told_otherwise(tiny: Any) -> None:
     assert {group["lr"] for group in make("muon", tiny, lr=0.123).param_groups} == {0.123}

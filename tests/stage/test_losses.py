@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from bulba.errors import DataError, UnsupportedError
 from bulba.stage import losses
@@ -21,13 +23,15 @@ from bulba.stage.losses import (
 
 
 @pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks, the last one shorter, even for the small tensors of these tests."""
     monkeypatch.setattr(losses, "CHUNK_ROWS", 4)
     monkeypatch.setattr(losses, "CHUNK_BYTES_CPU", 1)
 
 
-def inputs(dtype=torch.float32, shape=(3, 5), vocab_size=17, hidden_size=8, seed=0):
+def inputs(
+    dtype: torch.dtype = torch.float32, shape: Any = (3, 5), vocab_size: int = 17, hidden_size: int = 8, seed: int = 0
+) -> tuple[Any, Any, Any]:
     generator = torch.Generator().manual_seed(seed)
     hidden_BTH = torch.randn(*shape, hidden_size, generator=generator).to(dtype).requires_grad_()
     head_VH = torch.randn(vocab_size, hidden_size, generator=generator).to(dtype).requires_grad_()
@@ -36,7 +40,7 @@ def inputs(dtype=torch.float32, shape=(3, 5), vocab_size=17, hidden_size=8, seed
     return hidden_BTH, head_VH, targets_BT
 
 
-def reference(hidden_BTH, head_VH, targets_BT):
+def reference(hidden_BTH: Tensor, head_VH: Tensor, targets_BT: Tensor) -> tuple[Any, Any, Any]:
     """Plain cross-entropy in float64 and its gradients."""
     hidden, head = (tensor.detach().double().requires_grad_() for tensor in (hidden_BTH, head_VH))
     logits = F.linear(hidden, head).flatten(0, 1)
@@ -45,7 +49,7 @@ def reference(hidden_BTH, head_VH, targets_BT):
     return loss.detach(), hidden.grad, head.grad
 
 
-def test_by_hand_two_words_and_one_ignored_target():
+def test_by_hand_two_words_and_one_ignored_target() -> None:
     hidden = torch.tensor([[[1.0], [0.0], [5.0]]], requires_grad=True)
     head = torch.tensor([[0.0], [math.log(3.0)]], requires_grad=True)
     # First token: logits 0 and ln 3, so p = 1/4 and 3/4. Second token: logits 0 and 0, so p = 1/2 each.
@@ -53,16 +57,14 @@ def test_by_hand_two_words_and_one_ignored_target():
     assert loss.item() == pytest.approx(math.log(4) + math.log(2))
     loss.backward()
     # d loss / d logits = p - onehot = (-3/4, 3/4) and (1/2, -1/2); times the head and the hidden state.
-    torch.testing.assert_close(
-        hidden.grad, torch.tensor([[[0.75 * math.log(3)], [-0.5 * math.log(3)], [0.0]]])
-    )
+    torch.testing.assert_close(hidden.grad, torch.tensor([[[0.75 * math.log(3)], [-0.5 * math.log(3)], [0.0]]]))
     torch.testing.assert_close(head.grad, torch.tensor([[-0.75], [0.75]]))
     per_token = per_token_losses(hidden, head, torch.tensor([[0, 1, IGNORE_INDEX]]))
     torch.testing.assert_close(per_token, torch.tensor([[math.log(4), math.log(2), 0.0]]))
 
 
 @pytest.mark.parametrize("rows_per_chunk", [1, 4, 1000])
-def test_loss_and_gradients_equal_plain_cross_entropy(rows_per_chunk, monkeypatch):
+def test_loss_and_gradients_equal_plain_cross_entropy(rows_per_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "CHUNK_ROWS", rows_per_chunk)
     hidden, head, targets = inputs()
     loss = token_loss_sum(hidden, head, targets)
@@ -73,16 +75,16 @@ def test_loss_and_gradients_equal_plain_cross_entropy(rows_per_chunk, monkeypatc
     torch.testing.assert_close(head.grad.double(), head_grad / 4, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_in_float64():
+def test_gradients_in_float64() -> None:
     hidden, head, targets = inputs(torch.float64, vocab_size=5, hidden_size=3)
     assert torch.autograd.gradcheck(lambda a, b: token_loss_sum(a, b, targets), (hidden, head))
     assert token_loss_sum(hidden, head, targets).dtype == torch.float64
 
 
-def test_the_loss_is_a_sum_so_pieces_of_a_batch_add_up():
+def test_the_loss_is_a_sum_so_pieces_of_a_batch_add_up() -> None:
     hidden, head, targets = inputs()
     whole = token_loss_sum(hidden, head, targets)
-    pieces = sum(token_loss_sum(hidden[row : row + 1], head, targets[row : row + 1]) for row in range(3))
+    pieces = torch.stack([token_loss_sum(hidden[[row]], head, targets[[row]]) for row in range(3)]).sum()
     torch.testing.assert_close(whole, pieces)
     whole.backward()
     grads = hidden.grad.clone(), head.grad.clone()
@@ -92,11 +94,11 @@ def test_the_loss_is_a_sum_so_pieces_of_a_batch_add_up():
 
 
 @pytest.mark.parametrize("filler", [0.0, 1e4, math.nan])
-def test_padding_changes_neither_loss_nor_gradients(filler):
+def test_padding_changes_neither_loss_nor_gradients(filler: float) -> None:
     hidden, head, targets = inputs()
     loss = token_loss_sum(hidden, head, targets)
     loss.backward()
-    padded = torch.cat([hidden.detach(), torch.full((3, 6, 8), filler)], 1).requires_grad_()
+    padded: Any = torch.cat([hidden.detach(), torch.full((3, 6, 8), filler)], 1).requires_grad_()
     padded_head = head.detach().clone().requires_grad_()
     padded_targets = torch.cat([targets, torch.full((3, 6), IGNORE_INDEX)], 1)
     padded_loss = token_loss_sum(padded, padded_head, padded_targets)
@@ -107,7 +109,7 @@ def test_padding_changes_neither_loss_nor_gradients(filler):
     torch.testing.assert_close(padded_head.grad, head.grad)
 
 
-def test_nothing_to_predict_is_a_loss_of_zero_with_zero_gradients():
+def test_nothing_to_predict_is_a_loss_of_zero_with_zero_gradients() -> None:
     hidden, head, targets = inputs()
     loss = token_loss_sum(hidden, head, torch.full_like(targets, IGNORE_INDEX))
     loss.backward()
@@ -116,11 +118,13 @@ def test_nothing_to_predict_is_a_loss_of_zero_with_zero_gradients():
     assert not head.grad.any()
 
 
-def test_under_autocast_the_loss_stays_fp32_and_the_gradients_close():
+def test_under_autocast_the_loss_stays_fp32_and_the_gradients_close() -> None:
     hidden, head, targets = inputs(shape=(8, 64), vocab_size=300, hidden_size=32)
     with torch.autocast("cpu", torch.bfloat16):
         loss = token_loss_sum(hidden, head, targets)
         per_token = per_token_losses(hidden, head, targets)
+    # The products are in bfloat16, as those of a Linear layer are.
+    assert loss == token_loss_sum(hidden.bfloat16(), head.bfloat16(), targets) != token_loss_sum(hidden, head, targets)
     loss.backward()
     expected, hidden_grad, head_grad = reference(hidden, head, targets)
     assert (loss.dtype, per_token.dtype) == (torch.float32, torch.float32)
@@ -131,7 +135,7 @@ def test_under_autocast_the_loss_stays_fp32_and_the_gradients_close():
         assert (grad - exact).norm() < 0.01 * exact.norm()
 
 
-def test_bfloat16_weights_give_an_fp32_loss_and_bfloat16_gradients():
+def test_bfloat16_weights_give_an_fp32_loss_and_bfloat16_gradients() -> None:
     hidden, head, targets = inputs(torch.bfloat16)
     loss = token_loss_sum(hidden, head, targets)
     loss.backward()
@@ -139,8 +143,8 @@ def test_bfloat16_weights_give_an_fp32_loss_and_bfloat16_gradients():
     assert loss.item() == pytest.approx(reference(hidden, head, targets)[0].item(), rel=1e-2)
 
 
-def test_large_logits_neither_overflow_nor_lose_the_loss():
-    hidden = torch.tensor([[[1.0]]], requires_grad=True)
+def test_large_logits_neither_overflow_nor_lose_the_loss() -> None:
+    hidden: Any = torch.tensor([[[1.0]]], requires_grad=True)
     head = torch.tensor([[0.0], [500.0]], requires_grad=True)
     loss = token_loss_sum(hidden, head, torch.tensor([[0]]))
     loss.backward()
@@ -149,7 +153,7 @@ def test_large_logits_neither_overflow_nor_lose_the_loss():
 
 
 @pytest.mark.parametrize("frozen", ["hidden", "head"])
-def test_a_frozen_side_gets_no_gradient(frozen):
+def test_a_frozen_side_gets_no_gradient(frozen: str) -> None:
     hidden, head, targets = inputs()
     (hidden if frozen == "hidden" else head).requires_grad_(False)
     token_loss_sum(hidden, head, targets).backward()
@@ -162,7 +166,7 @@ def test_a_frozen_side_gets_no_gradient(frozen):
         torch.testing.assert_close(hidden.grad.double(), hidden_grad, rtol=1e-5, atol=1e-6)
 
 
-def test_without_gradients_the_loss_is_the_same(monkeypatch):
+def test_without_gradients_the_loss_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, head, targets = inputs()
     with_grad = token_loss_sum(hidden, head, targets)
     monkeypatch.setattr(ChunkedCrossEntropy, "apply", None)  # would compute gradients that nobody wants
@@ -170,14 +174,14 @@ def test_without_gradients_the_loss_is_the_same(monkeypatch):
         torch.testing.assert_close(token_loss_sum(hidden, head, targets), with_grad.detach())
 
 
-def test_a_second_derivative_is_refused():
+def test_a_second_derivative_is_refused() -> None:
     hidden, head, targets = inputs()
     loss = token_loss_sum(hidden, head, targets)
     with pytest.raises(UnsupportedError, match=r"no second derivative: take cross_entropy of GPT.logits"):
         torch.autograd.grad(loss, hidden, create_graph=True)
 
 
-def test_a_target_outside_the_vocabulary_is_not_taken_for_padding():
+def test_a_target_outside_the_vocabulary_is_not_taken_for_padding() -> None:
     hidden, head, targets = inputs()
     for wrong in (-1, 17):
         targets[1, 1] = wrong
@@ -185,7 +189,7 @@ def test_a_target_outside_the_vocabulary_is_not_taken_for_padding():
             token_loss_sum(hidden, head, targets)
 
 
-def test_per_token_losses_have_no_gradient_and_the_shape_of_the_targets():
+def test_per_token_losses_have_no_gradient_and_the_shape_of_the_targets() -> None:
     hidden, head, targets = inputs()
     per_token = per_token_losses(hidden, head, targets)
     logits = F.linear(hidden, head).flatten(0, 1)
@@ -195,7 +199,7 @@ def test_per_token_losses_have_no_gradient_and_the_shape_of_the_targets():
     assert per_token[0, 1] == 0
 
 
-def test_bits_per_byte_does_not_depend_on_the_tokenizer():
+def test_bits_per_byte_does_not_depend_on_the_tokenizer() -> None:
     # A model that gives every byte probability 1/8, whether its tokens are single bytes or pairs of them.
     single_nats, pair_nats = 12 * math.log(8), 6 * math.log(64)
     assert bits_per_byte(single_nats, 12) == pytest.approx(3)
@@ -204,11 +208,11 @@ def test_bits_per_byte_does_not_depend_on_the_tokenizer():
     assert perplexity(pair_nats / 6) == pytest.approx(64)
 
 
-def test_perplexity_of_a_diverged_run_is_infinite_or_nan_and_no_crash():
+def test_perplexity_of_a_diverged_run_is_infinite_or_nan_and_no_crash() -> None:
     assert perplexity(1e4) == math.inf
     assert math.isnan(perplexity(math.nan))
 
 
-def test_bits_per_byte_of_no_text_are_refused():
+def test_bits_per_byte_of_no_text_are_refused() -> None:
     with pytest.raises(DataError, match="bits per byte need at least one byte of text"):
         bits_per_byte(1.0, 0)

@@ -27,7 +27,7 @@ class FileReport:
     num_rejected: int = 0
     rejects: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, other: "_rust.FileReport") -> None:
+    def add(self, other: "_rust._FileReport") -> None:
         """Adds the counts of another part of the same file."""
         self.documents += other["documents"]
         self.text_bytes += other["text_bytes"]

@@ -78,7 +78,7 @@ potato       бульбіна   f
 pie          пірог      me   obl=піраг loc=пірагу
 pancake      блін       me
 cheese       сыр        m    gen=сыру gp=сыроў
-fish         рыба       f
+fish         рыба       f*
 honey        мёд        m    gen=мёду pl=мяд gp=мядоў
 raspberry    маліна     f
 milk         малако     ne   loc=малацэ

@@ -6,6 +6,8 @@ Each language has one large file, and a few dozen tales as single .txt and .md f
     ru.json   a list of {"text": tale}          ru/...
     uk.jsonl  as be.jsonl                       uk/...
     en.json   a list of strings                 en/...
+
+Every other tale of a large file has no title.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 
 from bulba.data.tales.story import LANGUAGES, tale
 from bulba.errors import ConfigError
-from bulba.files import write_text
+from bulba.files import atomic_file
 
 MIN_SIZE_BYTES = 100_000
 MAX_SINGLE_FILES = 24  # of each language
@@ -47,11 +49,13 @@ def _write_language(folder: Path, language: str, size_bytes: int, rng: random.Ra
             text = f"# {text}"  # the title of a Markdown page
         if number > 2 and written + len(text.encode()) > size_bytes * SINGLE_FILES_FRAC:
             break
-        write_text(folder / language / f"{number:03}.{'txt' if number % 2 else 'md'}", text)
+        _write(folder / language / f"{number:03}.{'txt' if number % 2 else 'md'}", text)
         written += len(text.encode())
     lines: list[str] = []
     while True:
         text = tale(language, rng)
+        if len(lines) % 2:
+            text = text.split("\n\n", 1)[1]  # without its title, so that a model can begin either way
         line = json.dumps(text if language == "en" else {"text": text}, ensure_ascii=False)
         length = len(line.encode()) + 2
         if written + length / 2 > size_bytes:
@@ -59,6 +63,12 @@ def _write_language(folder: Path, language: str, size_bytes: int, rng: random.Ra
         lines.append(line)
         written += length
     if language in ("be", "uk"):
-        write_text(folder / f"{language}.jsonl", "\n".join(lines) + "\n")
+        _write(folder / f"{language}.jsonl", "\n".join(lines) + "\n")
     else:
-        write_text(folder / f"{language}.json", "[\n" + ",\n".join(lines) + "\n]\n")
+        _write(folder / f"{language}.json", "[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, and with the same line ends on every system."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(text.encode())

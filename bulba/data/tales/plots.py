@@ -190,7 +190,7 @@ def _brood(c: Casting) -> Cast:
     k = Actor(YOUNG[h.noun], "small")
     count = c.rng.randint(6, 10)
     n, r = replace(k, count=count), replace(k, count=count - 1)
-    return {"h": h, "o": o, "k": k, "n": n, "r": r, "f": f, "p": c.place("meadow field orchard bog river lake", o)}
+    return {"h": h, "o": o, "k": k, "n": n, "r": r, "f": f, "p": c.place("meadow field orchard river lake", o)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ potato       картофелина f
 pie          пирожок    m    obl=пирожк
 pancake      блин       m
 cheese       сыр        m
-fish         рыба       f
+fish         рыба       f*
 honey        мёд        m    pl=мед
 raspberry    малина     f
 milk         молоко     n

@@ -78,7 +78,7 @@ potato       картоплина f
 pie          пиріжок    m    obl=пиріжк
 pancake      млинець    ms   obl=млинц
 cheese       сир        m    gen=сиру
-fish         рибина     f
+fish         рибина     f*
 honey        мед        m    gen=меду
 raspberry    малина     f
 milk         молоко     n
@@ -86,7 +86,7 @@ bread        хліб       m
 grain        зерно      n    gp=зерен
 cabbage      капуста    f
 turnip       ріпка      f    gp=ріпок
-beet         буряк      m
+beet         буряк      m    voc=буряку
 house        хата       f
 boat         човен      m    obl=човн
 cart         віз        m    obl=воз
