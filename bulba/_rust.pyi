@@ -12,6 +12,8 @@ from typing import Literal, TypeAlias, TypedDict, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["CorpusWriter", "TokenFile", "encode_corpus", "encode_texts", "normalize", "train_tokenizer"]
+
 _Path: TypeAlias = str | PathLike[str]
 _Progress: TypeAlias = Callable[[int, int], object] | None
 

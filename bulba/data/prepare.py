@@ -136,7 +136,7 @@ class _Job:
 
     def key(self, found: list[Found], cache: Path) -> str:
         hashes = FileHashes(cache / "file_hashes.json")
-        total = sum(file.path.stat().st_size for one in found for file in one.files)
+        total = sum(one.size_bytes for one in found)
         done = 0
 
         def on_read(size: int) -> None:
@@ -213,7 +213,7 @@ class _Job:
 
     def _read(self, found: list[Found], corpus: Path) -> list[dict[str, Any]]:
         writer = _rust.CorpusWriter(corpus)
-        total = sum(file.path.stat().st_size for one in found for file in one.files)
+        total = sum(one.size_bytes for one in found)
         done = 0
         reports = []
         for index, (source, one) in enumerate(zip(self.sources, found, strict=True)):
@@ -222,7 +222,8 @@ class _Job:
                 reader = get_reader(file.format)
                 progress = partial(self._read_progress, done, total)
                 report = reader.read(file.path, writer, index, self.on_bad, progress)
-                done += file.path.stat().st_size
+                file.check_unchanged()
+                done += file.size_bytes
                 files.append({"name": file.name, "format": file.format, **report.as_dict()})
             reports.append(_sum_up(source, files, one.ignored))
         writer.finish()

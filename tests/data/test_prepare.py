@@ -210,6 +210,19 @@ def test_a_folder_that_cannot_be_written_is_named(corpus: Path, tmp_path: Path) 
         prepare([Source(corpus)], SMALL_SPEC, tmp_path / "file" / "cache")
 
 
+def test_a_file_that_changes_while_it_is_read_is_refused(corpus: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    shutil.copytree(corpus, texts)
+
+    def meddle(stage: str, done: int, total: int) -> None:
+        if stage == "read":
+            (texts / "one.txt").write_text("Зусім іншы тэкст")
+
+    with pytest.raises(DataError, match=r"one\.txt changed while it was read"):
+        prepare([Source(texts)], SMALL_SPEC, tmp_path / "cache", progress=meddle)
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+
+
 def test_a_damaged_entry_is_refused_not_used(corpus: Path, tmp_path: Path) -> None:
     prepared = prepare([Source(corpus)], SMALL_SPEC, tmp_path)
     with prepared.train_path.open("r+b") as file:

@@ -394,7 +394,9 @@ def test_the_size_is_kept_in_equal_parts_and_in_every_format(tmp_path: Path, siz
         *(content.decode().rstrip("\n") for name, content in files.items() if "/" in name),
     ]
     assert len(set(texts)) > 0.99 * len(texts)
-    assert all("\n\n" in text and text[-1] in ".!?…”" for text in texts)
+    assert all(text[-1] in ".!?…”" for text in texts)
+    titled = sum("\n\n" in text for text in texts)
+    assert 0.45 * len(texts) < titled < 0.75 * len(texts)  # the large files begin every other tale without its title
     assert all(content.startswith(b"# ") for name, content in files.items() if name.endswith(".md"))
 
 

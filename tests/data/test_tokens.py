@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulba import _rust
 from bulba.data.prepare import PreparedData
 from bulba.data.tokenizer import Tokenizer
 from bulba.data.tokens import IGNORE_TARGET, TokenFile
 from bulba.errors import DataError
+from tests.hard_strings import HARD_STRINGS
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,29 @@ def test_documents_are_bos_text_eos(file: TokenFile, prepared: PreparedData, tok
     assert (file.bos_id, file.eos_id, file.pad_id) == (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)
     assert file.vocab_size == tokenizer.vocab_size
     file.verify()
+
+
+def test_encoding_is_the_same_with_any_number_of_threads(prepared: PreparedData, tmp_path: Path) -> None:
+    writer = _rust.CorpusWriter(tmp_path / "corpus")
+    writer.add_documents([f"{number} {text}" for number in range(20) for text in HARD_STRINGS], 0)
+    writer.finish()
+    results = []
+    for threads in (1, 2, 3):
+        out = tmp_path / str(threads)
+        out.mkdir()
+        _rust.encode_corpus(
+            tmp_path / "corpus",
+            prepared.tokenizer_path,
+            out,
+            bos_id=500,
+            eos_id=501,
+            val_frac=0.1,
+            seed=1,
+            weights=[1.0],
+            num_threads=threads,
+        )
+        results.append([(out / name).read_bytes() for name in ("train.bin", "val.bin")])
+    assert results[0] == results[1] == results[2]
 
 
 def test_a_file_pickles_as_its_path(file: TokenFile) -> None:

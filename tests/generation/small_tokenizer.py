@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,6 @@ def chain_model(tokenizer: Tokenizer, chain: list[int], max_seq_len: int = 256) 
         layer.mlp.down_proj.weight.zero_()
         assert model.lm_head is not None
         model.lm_head.weight.zero_()
-        for token, successor in zip(chain, chain[1:], strict=False):
+        for token, successor in pairwise(chain):
             model.lm_head.weight[successor, token] = 1.0
     return model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -29,7 +31,7 @@ def test_any_cutting_gives_the_text_before_the_first_stop(text: str, stops: tupl
     stop = StopFilter(stops)
     expected, found = letter_by_letter(text, stops)
     shown = ""
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         shown += stop.push(text[start:end])
         assert expected.startswith(shown)
     assert shown + stop.flush() == expected

@@ -19,11 +19,29 @@ from bulba.errors import DataError
 
 @dataclass(frozen=True)
 class FoundFile:
-    """One input file: `name` is its path below the source (POSIX slashes), `format` its reader."""
+    """One input file: `name` is its path below the source (POSIX slashes), `format` its reader.
+
+    `size_bytes` and `modified_ns` are those at the time it was found.
+    """
 
     path: Path
     name: str
     format: str
+    size_bytes: int
+    modified_ns: int
+
+    @classmethod
+    def at(cls, path: Path, name: str, format: str) -> "FoundFile":
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; make it readable or move it away") from error
+        return cls(path, name, format, status.st_size, status.st_mtime_ns)
+
+    def check_unchanged(self) -> None:
+        """Raises DataError if the file is not the one that was found: its hash would stand for another text."""
+        if self.at(self.path, self.name, self.format) != self:
+            raise DataError(f"{self.path} changed while it was read: run again once nothing writes to it")
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,10 @@ class Found:
 
     files: list[FoundFile]
     ignored: dict[str, int]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
 
 
 @cache
@@ -61,7 +83,7 @@ def find_files(path: Path) -> Found:
         format = formats().get(path.suffix.lower())
         if format is None:
             raise DataError(f"{path} is of a format that cannot be read: give a file that ends in one of {known}")
-        return Found([FoundFile(path, path.name, format)], {})
+        return Found([FoundFile.at(path, path.name, format)], {})
     if not path.is_dir():
         raise DataError(f"{path} does not exist: set the path of the source to a file or a folder of text")
     files: list[FoundFile] = []
@@ -74,7 +96,7 @@ def find_files(path: Path) -> Found:
         elif format is None:
             ignored[entry.suffix.lower() or "no extension"] += 1
         else:
-            files.append(FoundFile(entry, name, format))
+            files.append(FoundFile.at(entry, name, format))
     if not files:
         held = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items())) or "no file"
         raise DataError(f"{path} holds nothing that can be read ({held}): put files that end in {known} there")

@@ -1,4 +1,4 @@
-"""Plain text and Markdown: the whole file is one document."""
+"""Plain text and Markdown: the whole file is one document, held in memory while it is read."""
 
 from pathlib import Path
 

@@ -92,34 +92,32 @@ pub fn byte_level(piece: &str, alphabet: &[char; 256]) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
     use tokenizers::pre_tokenizers::byte_level::ByteLevel;
     use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
     use tokenizers::{
         OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
     };
 
-    fn reference(text: &str) -> Vec<String> {
-        let split = Split::new(
+    static REFERENCE: LazyLock<Split> = LazyLock::new(|| {
+        Split::new(
             SplitPattern::Regex(LLAMA3_REGEX.into()),
             SplitDelimiterBehavior::Isolated,
             false,
         )
-        .unwrap();
+        .unwrap()
+    });
+    static OURS: LazyLock<Pretokenizer> = LazyLock::new(|| Pretokenizer::new().unwrap());
+
+    fn reference(text: &str) -> Vec<String> {
         let mut pretokenized = PreTokenizedString::from(text);
-        split.pre_tokenize(&mut pretokenized).unwrap();
-        pretokenized
-            .get_splits(OffsetReferential::Original, OffsetType::Byte)
-            .into_iter()
-            .map(|(piece, _, _)| piece.to_owned())
-            .collect()
+        REFERENCE.pre_tokenize(&mut pretokenized).unwrap();
+        let splits = pretokenized.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits.into_iter().map(|(piece, _, _)| piece.to_owned()).collect()
     }
 
     fn ours(text: &str) -> Vec<String> {
-        Pretokenizer::new()
-            .unwrap()
-            .pieces(text)
-            .map(str::to_owned)
-            .collect()
+        OURS.pieces(text).map(str::to_owned).collect()
     }
 
     proptest! {
