@@ -84,7 +84,7 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"the disk is full: {path} could not be written ({free / 1e9:.1f} GB free there); free some space or "
                 "choose another place, then start the same command again."
             ) from error
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise BulbaError(f"{path} may not be written ({os.strerror(number)}): choose another place.") from error
         raise
 

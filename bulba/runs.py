@@ -42,7 +42,7 @@ def find_run(name: str | Path, runs_dir: Path = Path("runs")) -> Path:
     runs = list_runs(runs_dir)
     if str(name) == "last":
         if not runs:
-            raise CheckpointError(f"there is no run in {runs_dir}/ yet: train one with `python train.py`.")
+            raise CheckpointError(f"there is no run in {runs_dir}/ yet: train one with `uv run train.py`.")
         return runs[-1]
     for path in (Path(name), runs_dir / name):
         if path.is_dir():

@@ -39,15 +39,16 @@ class Checkpoints(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         remove_leftovers(Path(trainer.default_root_dir) / "checkpoints")
-        for number in SIGNALS:
-            self._previous_handlers[number] = signal.signal(number, self._on_signal)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
+        while self._previous_handlers:
+            signal.signal(*self._previous_handlers.popitem())
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_step = trainer.global_step
+        # Only now: Lightning's own handler, installed before, would stop a step in the middle.
+        for number in SIGNALS:
+            self._previous_handlers[number] = signal.signal(number, self._on_signal)
         if self._generators:
             set_generators(self._generators)
 

@@ -103,6 +103,7 @@ def train(model: GPT, optimizer: Optimizer, steps: range) -> None:
 def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_path: Path) -> None:
     def make_optimizer(model: GPT) -> Optimizer:
         node: Any = OmegaConf.load(ROOT / "conf" / "optimizer" / f"{name}.yaml")
+        node.lr = 0.01
         return build(node, path="optimizer", named_parameters=list(model.named_parameters()))
 
     model = tiny_gpt(tie_embeddings=False)

@@ -73,11 +73,21 @@ def test_after_an_exception_everything_is_as_before(error: Any, existed: bool, t
             shutil.rmtree(path)
 
 
-def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "folder"
     write_folder(path, "old")
-    with pytest.raises(FileNotFoundError), atomic_folder(path) as temporary:
-        temporary.rmdir()
+    rename = Path.replace
+
+    def fails_for_the_new_folder(self: Path, target: Path) -> Path:
+        if target == path and (self / "inner" / "a.txt").read_text() == "new":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fails_for_the_new_folder)
+    with pytest.raises(BulbaError, match="the disk is full"):
+        write_folder(path, "new")
     assert (path / "inner" / "a.txt").read_text() == "old"
     assert names(tmp_path) == ["folder"]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -20,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bulba.config.overrides import CONF, Source, check, expand, parse, values
 from bulba.errors import BulbaError, ConfigError
+from bulba.files import disk_errors
 from bulba.runs import find_run, new_folder
 
 Task = Callable[[DictConfig, Path], None]
@@ -46,9 +48,10 @@ def run_hydra(task: Task, config_name: str = "config") -> None:
         sys.argv[1:] = arguments_for_hydra(flags, words, source)
         # Hydra would print its own traceback of our sentences.
         os.environ["HYDRA_FULL_ERROR"] = "1"
-        hydra.main(version_base="1.3", config_path=str(source.folder.absolute()), config_name=source.name)(
-            lambda config: run_job(task, config, failures)
-        )()
+        with disk_errors(Path(value_of("runs_dir", words) or "runs")):
+            hydra.main(version_base="1.3", config_path=str(source.folder.absolute()), config_name=source.name)(
+                lambda config: run_job(task, config, failures)
+            )()
     except BulbaError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -61,6 +64,8 @@ def run_job(task: Task, config: DictConfig, failures: list[str]) -> None:
     """One job. In a sweep, a job that fails is told at once and the others still run."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
     if hydra_config.mode == RunMode.MULTIRUN:
         print(f"--- run {hydra_config.job.num}: {' '.join(hydra_config.overrides.task)}", flush=True)
     try:
@@ -99,9 +104,9 @@ def read_arguments(arguments: list[str], config_name: str = "config") -> tuple[l
                 flags.append(next(remaining, ""))
         else:
             words.append(word)
-    resumed = [word.split("=", 1)[1] for word in words if word.startswith("resume=")]
-    if resumed and resumed[-1] not in ("", "null"):
-        run = find_run(resumed[-1], runs_dir_of(words))
+    resumed = value_of("resume", words)
+    if resumed:
+        run = find_run(resumed, Path(value_of("runs_dir", words) or "runs"))
         source = run_source(str(run))
         words = [word for word in words if not word.startswith("resume=")]
         words += [f"resume='{run}'", f"hydra.run.dir='{run}'"]
@@ -116,10 +121,11 @@ def run_source(folder: str) -> Source:
     return Source(path.absolute())
 
 
-def runs_dir_of(words: list[str]) -> Path:
-    """Where the runs stand, as the command line says."""
-    given = [word.split("=", 1)[1] for word in words if word.startswith("runs_dir=")]
-    return Path(given[-1] if given else "runs")
+def value_of(key: str, words: list[str]) -> str | None:
+    """The last value that the command line gives to `key`, without its quotes; None for null and for none at all."""
+    values = [override.value() for override in parse(words) if override.key_or_group == key]
+    value = values[-1] if values else None
+    return None if value is None else value.text if isinstance(value, QuotedString) else str(value)
 
 
 def arguments_for_hydra(flags: list[str], words: list[str], source: Source) -> list[str]:

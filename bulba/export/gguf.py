@@ -29,6 +29,8 @@ from bulba.files import atomic_file
 
 GgufType = Literal["f32", "f16", "bf16", "q8_0"]
 Q8_BLOCK = 32  # elements that share one scale in q8_0; a row of another length cannot be stored so
+# The largest magnitude of each type; the scale of q8_0 is an f16.
+LARGEST: dict[GgufType, float] = {"f32": 3.4e38, "bf16": 3.38e38, "f16": 65504.0, "q8_0": 127 * 65504.0}
 BLOCK_BYTES = 8 << 20  # how much of a tensor is in memory at once, as fp32
 
 
@@ -199,14 +201,14 @@ class TensorStream:
     def tofile(self, file: BinaryIO) -> None:
         quants = need("gguf.quants", "the GGUF export")
         for rows in self.row_blocks():
-            stored = quants.quantize(rows, self.ggml_type)
-            # Before quantizing, a value beyond the type is still finite.
-            if not np.isfinite(rows).all() or (self.type == "f16" and not np.isfinite(stored).all()):
+            largest = np.abs(rows).max()
+            # Not `>`: NaN must not pass.
+            if not largest <= LARGEST[self.type]:
                 raise ExportError(
-                    f"{self.tensor.hf_name} has values that {self.type} cannot hold (not finite, or above 65504): "
-                    "export with type=bf16 or f32, or from an earlier checkpoint."
+                    f"{self.tensor.hf_name} has values up to {largest:.3g}, which {self.type} cannot hold: export with "
+                    "type=bf16 or f32, or from an earlier checkpoint."
                 )
-            stored.tofile(file)
+            quants.quantize(rows, self.ggml_type).tofile(file)
 
     def row_blocks(self) -> Iterator[NDArray[np.float32]]:
         """The tensor in fp32, some rows at a time and never part of a head."""

@@ -64,7 +64,7 @@ def run_page(summary: dict[str, Any]) -> str:
         f"## What it writes\n\n{samples or 'No samples were asked for.'}\n\n"
         f"## Again\n\nThe settings are in `config.yaml` beside this page. The command was\n\n"
         f"    {' '.join(summary['command'])}\n\nand the same run again is\n\n"
-        f"    python train.py --config-path {summary['folder']}\n"
+        f"    uv run train.py --config-path {summary['folder']}\n"
     )
 
 

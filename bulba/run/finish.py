@@ -98,21 +98,21 @@ def say_result(run: Path, summary: dict[str, Any]) -> None:
     result = summary["result"]
     if summary["status"] == "interrupted":
         say(f"stopped at step {result['step']} of {result['max_steps']}, saved; go on with")
-        say(f"  python train.py resume={run}")
+        say(f"  uv run train.py resume={run}")
         return
     say(
         f"done: {result['val/bpb']:.4f} bits per byte on validation text, "
         f"{result['tokens_per_s']:,.0f} tokens/s, everything in {run}"
     )
     say("next:")
-    say(f'  python -m bulba generate run={run} prompt="{first_words(summary)}"')
-    say(f"  python export.py run={run}                 # a GGUF for llama.cpp and LM Studio, and a Hugging Face folder")
-    say("  python train.py data.path=FOLDER           # the same on your own texts")
+    say(f'  uv run python -m bulba generate run={run} prompt="{first_words(summary)}"')
+    say(f"  uv run export.py run={run}")
+    say("  uv run train.py data.path=FOLDER")
 
 
 def first_words(summary: dict[str, Any]) -> str:
     """The beginning of a sample, as a prompt to try."""
-    text = next(iter(summary["samples"].values()), "")
+    text = next(iter(summary["samples"].values()), "...")
     return " ".join(text.split()[:2])
 
 

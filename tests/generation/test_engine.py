@@ -89,9 +89,9 @@ def test_max_new_tokens_is_exact(model: GPT, tokenizer: Tokenizer) -> None:
         assert (len(text.ids), text.finish_reason) == (count, "length")
 
 
-@pytest.mark.parametrize("stop", ["курка", "ка р", ("няма", "рка рабая"), "рабая"])
+@pytest.mark.parametrize("stop", ["арик", "ик, ку", ("няма", "рка рабая"), "рабая"])
 def test_stop_texts_work_across_tokens_and_are_trimmed(tokenizer: Tokenizer, stop: Any) -> None:
-    written = "дзед, і курка рабая"
+    written = "старик, курка рабая"
     options = SamplingOptions(max_new_tokens=50, stop=stop, **GREEDY)
     pieces = list(generate(writer_of(tokenizer, written), tokenizer, "", options))
     text = generate_text(writer_of(tokenizer, written), tokenizer, "", options)
@@ -168,7 +168,7 @@ def test_a_model_in_training_stays_in_training(tokenizer: Tokenizer) -> None:
     stream = generate(gpt, tokenizer, "Жыў", SamplingOptions(max_new_tokens=5))
     next(stream)
     assert gpt.training
-    stream.close()
+    del stream
     assert gpt.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in gpt.parameters())
 
@@ -183,7 +183,7 @@ def test_a_bf16_model_writes_too(tokenizer: Tokenizer) -> None:
 
 
 def test_a_repetition_penalty_breaks_a_loop(tokenizer: Tokenizer) -> None:
-    loop = distinct_ids(tokenizer, "дзед баба")
+    loop = distinct_ids(tokenizer, "баба мыла")
     gpt = chain_model(tokenizer, [tokenizer.bos_id, *loop])
     with torch.no_grad():
         assert gpt.lm_head is not None

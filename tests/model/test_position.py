@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -15,6 +15,7 @@ def rotated(x_D: Tensor, position: int, base: float) -> Tensor:
     return rotate(x_D.view(1, 1, 1, -1), *tables).flatten()
 
 
+@settings(deadline=None)
 @given(
     i=st.integers(0, 200),
     j=st.integers(0, 200),
@@ -33,6 +34,7 @@ def test_the_product_depends_on_the_distance_only(
     assert abs(here - there) < 5e-5 * q.norm() * k.norm()
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, 100_000), seed=st.integers(0, 1000))
 def test_turning_keeps_the_length_and_position_zero_turns_nothing(position: int, seed: int) -> None:
     x = torch.randn(8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

@@ -22,7 +22,9 @@ WITH_BIAS = {**TINY["attention"], "bias": True}
 
 
 def make_optimizer(name: str, named_parameters: list[tuple[str, nn.Parameter]], **changes: Any) -> Any:
-    node: Any = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), changes)
+    # The peak of some optimizers follows the width of the model.
+    config: Any = OmegaConf.create({"model": {"hidden_size": 128}, "optimizer": OmegaConf.load(CONF / f"{name}.yaml")})
+    node = OmegaConf.merge(config, {"optimizer": changes}).optimizer
     return build(node, path="optimizer", named_parameters=named_parameters)
 
 

@@ -53,7 +53,9 @@ def tiny() -> Any:
 
 
 def make(name: str, model: Any, **changes: Any) -> Any:
-    node: Any = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), changes)
+    # The peak of some optimizers follows the width of the model.
+    config: Any = OmegaConf.create({"model": {"hidden_size": 128}, "optimizer": OmegaConf.load(CONF / f"{name}.yaml")})
+    node = OmegaConf.merge(config, {"optimizer": changes}).optimizer
     return build(node, path="optimizer", named_parameters=list(model.named_parameters()))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig, open_dict
 
 from bulba.config.overrides import check, expand
 from bulba.data.corpora import FolderData, TalesData
@@ -23,6 +24,14 @@ ROWS = {
 }  # fmt: skip
 
 
+def settings(words: list[str]) -> DictConfig:
+    """The settings as a job of Hydra gets them."""
+    config = check(expand(words))
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -38,15 +47,23 @@ ROWS = {
 )
 def test_a_config_that_cannot_be_is_refused_before_any_work(words: list[str], sentence: str) -> None:
     with pytest.raises(BulbaError) as caught:
-        check_config(check(expand(words)))
+        check_config(settings(words))
     assert sentence in str(caught.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_cuda_asked_for_and_absent() -> None:
-    done = run_program("train.py", "trainer.device=cuda", "hydra.run.dir=/dev/null/never")
+def test_cuda_asked_for_and_absent(tmp_path: Path) -> None:
+    done = run_program("train.py", "trainer.device=cuda", f"hydra.run.dir='{tmp_path}'")
     assert done.returncode == 2
     assert "trainer.device=cuda is not to be had" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    done = run_program("train.py", "experiment=smoke", f"hydra.run.dir='{tmp_path}/file/run'")
+    assert done.returncode == 2
+    assert "may not be written" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,0 +1,258 @@
+"""GGUF files: what stands in them, and that real llama.cpp behaves as Bulba does on every kind of Llama model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+import bulba.attention.standard as standard
+import bulba.export.gguf as gguf_module
+import bulba.model.mlp as mlp
+from bulba.data.tokenizer import Tokenizer
+from bulba.errors import CheckpointError, ExportError, UnsupportedError
+from bulba.export.gguf import GgufType, export_gguf, interleave_halves
+from tests.export.conftest import MakeCheckpoint
+
+RMS = "bulba.model.norm.RMSNorm"
+ATTENTION = "bulba.attention.standard.StandardAttention"
+KINDS: list[tuple[GgufType, dict[str, Any]]] = [
+    ("f32", {}),
+    ("f16", {"tie_embeddings": False, "num_kv_heads": 1, "rope_base": 5e5}),
+    ("bf16", {"num_kv_heads": 4, "attention": {"_target_": ATTENTION, "bias": True}}),
+    ("q8_0", {"tie_embeddings": False, "num_layers": 3}),
+    ("f32", {"norm": {"_target_": RMS, "eps": 1e-6, "affine": False}, "max_seq_len": 20}),
+]
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
+
+
+def tensors(path: Path) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+
+
+def values(tensor: Any) -> NDArray[np.float32]:
+    return gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+
+
+@pytest.mark.parametrize(("kind", "changes"), KINDS)
+def test_every_kind_of_llama_passes_the_gate(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, kind: GgufType, changes: dict[str, Any]
+) -> None:
+    path = export_gguf(make_checkpoint(**changes), tokenizer_json, tmp_path / "out" / "tiny", kind)
+    assert path == tmp_path / "out" / f"tiny-{kind}.gguf"
+    report = json.loads(path.with_suffix(".verify.json").read_text(encoding="utf-8"))
+    assert report["fault"] is None
+    assert report["num_strings"] >= 200
+    assert report["num_tokens"] == len(metadata(path)["tokenizer.ggml.tokens"])
+    assert report["num_prompts"] >= 20
+    assert report["num_positions"] >= 64
+    assert report["nfd_differences"] > 0
+    assert 0 < report["max_difference_sd"] < report["limit_sd"]
+    if kind == "f32":
+        assert report["max_difference_sd"] < 1e-4
+        assert report["divergences"] == []
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, f"tiny-{kind}.verify.json"}
+
+
+def test_metadata(checkpoint: Path, tokenizer_json: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f16", license="cc-by-sa-4.0", verify=False)
+    found = metadata(path)
+    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"]
+    vocabulary = json.loads(tokenizer_json.read_text(encoding="utf-8"))["model"]
+    tokens = sorted(vocabulary["vocab"], key=vocabulary["vocab"].get)
+    tokens = [token for token in tokens if token not in special] + special
+    assert found.pop("tokenizer.ggml.tokens") == tokens
+    assert found.pop("tokenizer.ggml.token_type") == [1] * (len(tokens) - 3) + [3, 3, 3]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in vocabulary["merges"]]
+    assert found.pop("tokenizer.ggml.merges") == merges
+    assert {name: value for name, value in found.items() if not name.startswith("GGUF.")} == {
+        "general.architecture": "llama",
+        "general.type": "model",
+        "general.name": "tiny",
+        "general.license": "cc-by-sa-4.0",
+        "general.file_type": 1,
+        "general.quantization_version": 2,
+        "llama.block_count": 2,
+        "llama.context_length": 128,
+        "llama.embedding_length": 64,
+        "llama.feed_forward_length": 96,
+        "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2,
+        "llama.attention.key_length": 16,
+        "llama.attention.value_length": 16,
+        "llama.attention.layer_norm_rms_epsilon": pytest.approx(1e-5),
+        "llama.rope.dimension_count": 16,
+        "llama.rope.freq_base": 10000.0,
+        "llama.vocab_size": tokenizer.vocab_size,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "llama-bpe",
+        "tokenizer.ggml.bos_token_id": tokenizer.bos_id,
+        "tokenizer.ggml.eos_token_id": tokenizer.eos_id,
+        "tokenizer.ggml.padding_token_id": tokenizer.pad_id,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": False,
+    }
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_f32_tensors_are_the_weights(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, tied: bool
+) -> None:
+    checkpoint = make_checkpoint(tie_embeddings=tied)
+    stored = tensors(export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32", verify=False))
+    weights = {name: weight.numpy() for name, weight in load_file(checkpoint / "model.safetensors").items()}
+    assert len(stored) == len(weights)
+    assert ("output.weight" in stored) != tied
+    for ours, theirs in (
+        ("model.embed_tokens", "token_embd"),
+        ("model.layers.1.mlp.down_proj", "blk.1.ffn_down"),
+        ("model.layers.0.mlp.gate_proj", "blk.0.ffn_gate"),
+        ("model.layers.1.self_attn.v_proj", "blk.1.attn_v"),
+        ("model.layers.1.post_attention_layernorm", "blk.1.ffn_norm"),
+        ("model.norm", "output_norm"),
+    ):
+        np.testing.assert_array_equal(values(stored[f"{theirs}.weight"]), weights[f"{ours}.weight"])
+    q = weights["model.layers.0.self_attn.q_proj.weight"]
+    # Rows 0, 8, 1, 9, .. of each head of 16.
+    order = [head * 16 + half * 8 + pair for head in range(4) for pair in range(8) for half in range(2)]
+    np.testing.assert_array_equal(values(stored["blk.0.attn_q.weight"]), q[order])
+
+
+@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0"])
+def test_matrices_are_rounded_to_the_type_and_norms_are_not(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, kind: GgufType
+) -> None:
+    checkpoint = make_checkpoint()
+    stored = tensors(export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", kind, verify=False))
+    weights = load_file(checkpoint / "model.safetensors")
+    type = gguf.GGMLQuantizationType[kind.upper()]
+    up = weights["model.layers.0.mlp.up_proj.weight"].numpy()
+    assert stored["blk.0.ffn_up.weight"].tensor_type == type
+    expected = np.ascontiguousarray(gguf.quants.quantize(up, type)).view(np.uint8)
+    assert np.ascontiguousarray(stored["blk.0.ffn_up.weight"].data).view(np.uint8).tobytes() == expected.tobytes()
+    norm = stored["blk.0.attn_norm.weight"]
+    assert norm.tensor_type == gguf.GGMLQuantizationType.F32
+    np.testing.assert_array_equal(norm.data, weights["model.layers.0.input_layernorm.weight"].numpy())
+
+
+@pytest.mark.parametrize("kind", ["f32", "q8_0"])
+def test_the_size_of_a_block_does_not_change_the_file(
+    checkpoint: Path, tokenizer_json: Path, tmp_path: Path, kind: GgufType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = export_gguf(checkpoint, tokenizer_json, tmp_path / "a" / "tiny", kind, verify=False)
+    monkeypatch.setattr(gguf_module, "BLOCK_BYTES", 20 * 4 * 64)
+    blocks = export_gguf(checkpoint, tokenizer_json, tmp_path / "b" / "tiny", kind, verify=False)
+    assert whole.read_bytes() == blocks.read_bytes()
+
+
+def test_rows_that_q8_0_cannot_store_become_f16_and_it_is_said_and_stored(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = make_checkpoint(num_layers=1, intermediate_size=80)
+    path = export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "q8_0")
+    printed = capsys.readouterr().out
+    assert "1 tensors have rows that are not a multiple of 32 and are stored as f16" in printed
+    assert "blk.0.ffn_down.weight" in printed
+    assert metadata(path)["bulba.fallback_f16"] == ["blk.0.ffn_down.weight"]
+    stored = tensors(path)
+    assert stored["blk.0.ffn_down.weight"].tensor_type == gguf.GGMLQuantizationType.F16
+    assert stored["blk.0.ffn_up.weight"].tensor_type == gguf.GGMLQuantizationType.Q8_0
+
+
+def test_a_bf16_checkpoint_is_read(make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint()
+    file = checkpoint / "model.safetensors"
+    save_file({name: weight.bfloat16() for name, weight in load_file(file).items()}, file)
+    stored = tensors(export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32", verify=False))
+    expected = load_file(file)["model.embed_tokens.weight"].float().numpy()
+    np.testing.assert_array_equal(values(stored["token_embd.weight"]), expected)
+
+
+def test_interleaving_pairs_each_dimension_with_its_partner() -> None:
+    rows = np.arange(12, dtype=np.float32)
+    assert interleave_halves(rows, 6).tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
+
+
+@pytest.mark.parametrize(("kind", "value"), [("f16", 1e5), ("f32", float("nan")), ("q8_0", float("inf"))])
+def test_weights_that_the_type_cannot_hold_are_refused(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, kind: GgufType, value: float
+) -> None:
+    def edit(weights: dict[str, torch.Tensor]) -> None:
+        weights["layers.1.mlp.up_proj.weight"][3, 5] = value
+
+    with pytest.raises(ExportError, match=rf"layers\.1\.mlp\.up_proj\.weight has values up to .*{kind} cannot hold"):
+        export_gguf(make_checkpoint(edit), tokenizer_json, tmp_path / "out" / "tiny", kind)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "mechanism"),
+    [
+        ({"norm": {"_target_": "bulba.model.norm.LayerNorm", "eps": 1e-5}}, "layer 0 has a norm of kind LayerNorm"),
+        ({"norm_placement": "post"}, "layer 0 has its norms behind the residual sum"),
+    ],
+)
+def test_what_is_not_a_llama_layer_is_refused_by_name(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, changes: dict[str, Any], mechanism: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=rf"cannot become a GGUF file: {mechanism}.*own checkpoint folder\.$"):
+        export_gguf(make_checkpoint(**changes), tokenizer_json, tmp_path / "tiny", "f32")
+
+
+def test_an_attention_that_declares_no_gguf_is_refused_by_name(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Exotic(standard.StandardAttention):
+        capabilities = replace(standard.StandardAttention.capabilities, gguf=False)
+
+    monkeypatch.setattr(standard, "Exotic", Exotic, raising=False)
+    checkpoint = make_checkpoint(attention={"_target_": "bulba.attention.standard.Exotic"})
+    with pytest.raises(UnsupportedError, match="layer 0 mixes its tokens with Exotic.*without Exotic"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+
+
+def test_another_feed_forward_is_refused_by_name(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(mlp.SwiGLU):
+        pass
+
+    monkeypatch.setattr(mlp, "Other", Other, raising=False)
+    checkpoint = make_checkpoint(mlp={"_target_": "bulba.model.mlp.Other"})
+    with pytest.raises(UnsupportedError, match="layer 0 has the feed-forward Other"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+
+
+def test_weights_that_llama_does_not_know_and_missing_ones_are_named(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint(lambda weights: weights.update({"layers.0.self_attn.q_norm.weight": torch.ones(16)}))
+    with pytest.raises(UnsupportedError, match=r"the weight model\.layers\.0\.self_attn\.q_norm\.weight"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+    checkpoint = make_checkpoint(lambda weights: weights.__delitem__("layers.1.mlp.up_proj.weight"))
+    with pytest.raises(CheckpointError, match=r"lacks the weight model\.layers\.1\.mlp\.up_proj\.weight"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+
+
+def test_a_foreign_tokenizer_is_refused(make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(vocab_size=777)
+    with pytest.raises(ExportError, match="export with the tokenizer that the model was trained with"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+
+
+def test_verify_false_says_so(
+    checkpoint: Path, tokenizer_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32", verify=False)
+    assert f"{path} was not tried in llama.cpp, because verify=false" in capsys.readouterr().out
