@@ -9,7 +9,7 @@ fix:
 
 test:
     uv run pytest
-    cargo test --manifest-path bulba_rust/Cargo.toml -p bulba-core --locked
+    cargo test --manifest-path bulba_rust/Cargo.toml -p bulba-core --release --locked
 
 bench:
     uv run python -m bulba verify-resume

@@ -36,11 +36,11 @@ def verify_resume(kills: int = 10, steps: int = 100, seed: int = 0, runs_dir: st
     settings = [*SETTINGS, f"trainer.max_steps={steps}"]
     finish(start([*settings, f"hydra.run.dir='{whole}'"], whole))
 
-    generator = random.Random(seed)
+    # Behind the first checkpoint; each kill meets a process that has resumed from the one before.
+    deaths = sorted(random.Random(seed).sample(range(6, steps), kills))
     process = start([*settings, f"hydra.run.dir='{broken}'"], broken)
-    for number in range(1, kills + 1):
-        # Anywhere behind the first checkpoint; the same step may be met twice.
-        died_at = kill_at(process, broken, generator.randrange(6, steps))
+    for number, step in enumerate(deaths, start=1):
+        died_at = kill_at(process, broken, step)
         print(f"kill {number}: -9 at step {died_at}, resuming from step {newest_step(broken)}", flush=True)
         process = start([f"resume='{broken}'"], broken)
     finish(process)

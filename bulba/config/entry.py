@@ -69,7 +69,8 @@ def run_job(task: Task, config: DictConfig, failures: list[str]) -> None:
     if hydra_config.mode == RunMode.MULTIRUN:
         print(f"--- run {hydra_config.job.num}: {' '.join(hydra_config.overrides.task)}", flush=True)
     try:
-        task(config, folder)
+        with disk_errors(folder):
+            task(config, folder)
     except BulbaError as error:
         if hydra_config.mode != RunMode.MULTIRUN:
             raise SystemExit(fail(str(error))) from error

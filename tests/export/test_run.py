@@ -70,9 +70,10 @@ def test_a_run_without_checkpoints_and_what_is_no_run_are_refused(run: Path, tmp
 
 
 def test_a_damaged_checkpoint_is_refused_before_anything_is_written(run: Path) -> None:
-    with (run / "checkpoints" / "step_00000010" / "model.safetensors").open("r+b") as file:
-        file.seek(-1, 2)
-        file.write(b"?")
+    weights = run / "checkpoints" / "step_00000010" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
     with pytest.raises(CheckpointError, match="is missing or damaged"):
         export(run, load_format("hf"))
     assert not (run / "export").exists()
