@@ -18,12 +18,12 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from bulba.errors import ExportError
-from bulba.export.llama import LlamaShape, LlamaTensor, check_names, llama_tensors, read_llama
+from bulba.export.llama import LlamaShape, LlamaTensor, check_tensors, llama_tensors, read_llama
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
+from bulba.export.tensor_file import TensorFile
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
 from bulba.files import atomic_file
 
@@ -85,8 +85,8 @@ def write_gguf(
         )
     gguf = need("gguf", "the GGUF export")
     tensors = llama_tensors(shape)
-    with open_tensors(checkpoint / "model.safetensors") as source:
-        check_names(set(source.keys()), tensors, checkpoint, "a GGUF file")
+    with TensorFile(checkpoint / "model.safetensors") as source:
+        check_tensors(source.shapes, tensors, checkpoint, "a GGUF file")
         streams = [TensorStream(source, tensor, stored_type(tensor, type), shape.head_dim) for tensor in tensors]
         fallback = [stream.tensor.gguf_name for stream in streams if stream.is_fallback(type)]
         if fallback:
@@ -156,16 +156,6 @@ def add_metadata(
     writer.add_add_eos_token(False)
 
 
-def open_tensors(path: Path) -> Any:
-    """Open a safetensors file for reading row by row.
-
-    With pread: a memory map would keep every page it touches. numpy has no bf16, so that goes through torch.
-    """
-    with safe_open(path, framework="numpy", backend="pread") as file:
-        has_bf16 = any(file.get_slice(name).get_dtype() == "BF16" for name in file.keys())  # noqa: SIM118
-    return safe_open(path, framework="pt" if has_bf16 else "numpy", backend="pread")
-
-
 def stored_type(tensor: LlamaTensor, type: GgufType) -> GgufType:
     """How a tensor is stored in a file of `type`."""
     if len(tensor.shape) == 1:
@@ -179,7 +169,7 @@ def stored_type(tensor: LlamaTensor, type: GgufType) -> GgufType:
 class TensorStream:
     """A tensor on its way into the file; to GGUFWriter it looks like an array with `nbytes` and `tofile`."""
 
-    source: Any
+    source: TensorFile
     tensor: LlamaTensor
     type: GgufType
     head_dim: int
@@ -208,26 +198,22 @@ class TensorStream:
                     f"{self.tensor.hf_name} has values up to {largest:.3g}, which {self.type} cannot hold: export with "
                     "type=bf16 or f32, or from an earlier checkpoint."
                 )
-            quants.quantize(rows, self.ggml_type).tofile(file)
+            # Not ndarray.tofile: its OSError does not say that the disk is full.
+            file.write(np.ascontiguousarray(quants.quantize(rows, self.ggml_type)))
 
     def row_blocks(self) -> Iterator[NDArray[np.float32]]:
         """The tensor in fp32, some rows at a time and never part of a head."""
         shape = self.tensor.shape
-        if self.tensor.default is not None and self.tensor.hf_name not in self.source.keys():  # noqa: SIM118
+        name = self.tensor.hf_name
+        if name not in self.source.shapes:
+            assert self.tensor.default is not None, "check_tensors lets only gains be absent"
             yield np.full(shape, self.tensor.default, np.float32)
             return
-        rows = self.source.get_slice(self.tensor.hf_name)
         row_bytes = 4 * int(np.prod(shape[1:], dtype=np.int64))
         step = max(BLOCK_BYTES // row_bytes // self.head_dim, 1) * self.head_dim
         for start in range(0, shape[0], step):
-            block = to_fp32(rows[start : min(start + step, shape[0])])
+            block = self.source.rows(name, start, min(start + step, shape[0]))
             yield interleave_halves(block, self.head_dim) if self.tensor.rotary_heads else block
-
-
-def to_fp32(rows: Any) -> NDArray[np.float32]:
-    """A slice of either framework as a numpy array."""
-    array = rows if isinstance(rows, np.ndarray) else rows.float().numpy()
-    return array.astype(np.float32, copy=False)
 
 
 def interleave_halves(rows: NDArray[np.float32], head_dim: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError
-from bulba.export.llama import LlamaShape, check_names, llama_tensors, read_llama
+from bulba.export.llama import LlamaShape, check_tensors, llama_tensors, read_llama
 from bulba.files import atomic_folder
 
 HfDtype = Literal["float32", "bfloat16", "float16"]
@@ -85,13 +85,14 @@ def hf_weights(checkpoint: Path, shape: LlamaShape, dtype: torch.dtype) -> dict[
     """The weights by their Hugging Face names; norms without a gain get one of ones."""
     tensors = llama_tensors(shape)
     stored = load_file(checkpoint / "model.safetensors")
-    check_names(set(stored), tensors, checkpoint, "a Hugging Face folder")
+    shapes = {name: tuple(weight.shape) for name, weight in stored.items()}
+    check_tensors(shapes, tensors, checkpoint, "a Hugging Face folder")
     weights: dict[str, Tensor] = {}
     for tensor in tensors:
         if tensor.hf_name in stored:
             weights[tensor.hf_name] = stored.pop(tensor.hf_name).to(dtype)
         else:
-            assert tensor.default is not None, "check_names lets only gains be absent"
+            assert tensor.default is not None, "check_tensors lets only gains be absent"
             weights[tensor.hf_name] = torch.full(tensor.shape, tensor.default, dtype=dtype)
         if not weights[tensor.hf_name].isfinite().all():
             raise ExportError(

@@ -7,6 +7,7 @@ Bulba names its weights as Hugging Face's LlamaForCausalLM does; the names of ll
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,14 +117,21 @@ def read_llama(checkpoint: Path, file_format: str) -> LlamaShape:
     )
 
 
-def check_names(found: set[str], tensors: list[LlamaTensor], checkpoint: Path, file_format: str) -> None:
-    """Hold the names in a checkpoint against those of a Llama model; only norm gains may be absent."""
-    unknown = sorted(found - {tensor.hf_name for tensor in tensors})
+def check_tensors(
+    found: Mapping[str, tuple[int, ...]], tensors: list[LlamaTensor], checkpoint: Path, file_format: str
+) -> None:
+    """Hold names and shapes in a checkpoint against those of its Llama model; only norm gains may be absent."""
+    expected = {tensor.hf_name: tensor.shape for tensor in tensors}
+    unknown = sorted(found.keys() - expected.keys())
     if unknown:
         raise _refusal(f"the checkpoint has the weight {unknown[0]}", "that weight", file_format)
-    missing = sorted({tensor.hf_name for tensor in tensors if tensor.default is None} - found)
-    if missing:
-        raise CheckpointError(f"{checkpoint} lacks the weight {missing[0]}: use another checkpoint of the run.")
+    for tensor in tensors:
+        shape = found.get(tensor.hf_name, tensor.shape if tensor.default is not None else None)
+        if shape != tensor.shape:
+            raise CheckpointError(
+                f"{checkpoint}: the weight {tensor.hf_name} is {shape or 'absent'} where model.json says "
+                f"{tensor.shape}; use another checkpoint of the run."
+            )
 
 
 def _check_layer(layer: Any, index: int, file_format: str) -> None:

@@ -18,7 +18,7 @@ import bulba.attention.standard as standard
 import bulba.export.gguf as gguf_module
 import bulba.model.mlp as mlp
 from bulba.data.tokenizer import Tokenizer
-from bulba.errors import CheckpointError, ExportError, UnsupportedError
+from bulba.errors import BulbaError, CheckpointError, ExportError, UnsupportedError
 from bulba.export.gguf import GgufType, export_gguf, interleave_halves
 from tests.export.conftest import MakeCheckpoint
 
@@ -241,7 +241,33 @@ def test_weights_that_llama_does_not_know_and_missing_ones_are_named(
     with pytest.raises(UnsupportedError, match=r"the weight model\.layers\.0\.self_attn\.q_norm\.weight"):
         export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
     checkpoint = make_checkpoint(lambda weights: weights.__delitem__("layers.1.mlp.up_proj.weight"))
-    with pytest.raises(CheckpointError, match=r"lacks the weight model\.layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(CheckpointError, match=r"the weight model\.layers\.1\.mlp\.up_proj\.weight is absent"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+    checkpoint = make_checkpoint(lambda weights: weights.update({"norm.weight": torch.ones(65)}))
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is \(65,\) where model\.json says \(64,\)"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(checkpoint: Path, tokenizer_json: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(BulbaError, match=r"the disk is full: .*tiny-f32\.gguf could not be written"):
+            export_gguf(checkpoint, tokenizer_json, tmp_path / "out" / "tiny", "f32")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_that_is_no_safetensors_and_a_dtype_that_is_no_float_are_refused(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint(lambda weights: weights.update({"norm.weight": torch.ones(64, dtype=torch.int64)}))
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight in .* has dtype I64, not one of F32, F16, BF16"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+    (checkpoint / "model.safetensors").write_bytes(b"PK" + bytes(100))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a safetensors file"):
         export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
 
 

@@ -43,7 +43,8 @@ def test_logits_and_greedy_text_equal_transformers(
     checkpoint = make_checkpoint(**changes)
     folder = export_hf(checkpoint, tokenizer_json, tmp_path / "out" / "tiny", "float32")
     assert folder == tmp_path / "out" / "tiny-hf"
-    ours, theirs = load_model(checkpoint), AutoModelForCausalLM.from_pretrained(folder)
+    ours = load_model(checkpoint)
+    theirs: Any = AutoModelForCausalLM.from_pretrained(folder)
     rows = torch.randint(tokenizer.vocab_size, (2, 40), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = ours.logits(ours(rows))

@@ -6,6 +6,7 @@ import ctypes
 import json
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,8 @@ def test_a_missing_permutation_is_caught(
 def test_slightly_wrong_metadata_is_caught_in_f32(
     checkpoint: Path, tokenizer_json: Path, tmp_path: Path, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     right = gguf_module.read_llama
-    wrong = {"rope_base": 10100.0, "norm_eps": 1e-4}[field]
+    wrong: Any = {"rope_base": 10100.0, "norm_eps": 1e-4}[field]
     monkeypatch.setattr(gguf_module, "read_llama", lambda *args: replace(right(*args), **{field: wrong}))
     assert "explains no more than 0.001" in rejected(checkpoint, tokenizer_json, tmp_path / "out", "f32")
 
@@ -90,8 +89,6 @@ def test_a_wrong_pre_tokenizer_is_caught(
 def test_wrong_special_ids_and_swapped_tokens_are_caught(
     checkpoint: Path, tokenizer_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     vocab = read_vocab(tokenizer_json)
     with monkeypatch.context() as patch:
         patch.setattr(gguf_module, "read_vocab", lambda _: replace(vocab, eos_id=vocab.bos_id))
