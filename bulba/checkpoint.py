@@ -121,7 +121,10 @@ class CheckpointRef:
 
     @property
     def step(self) -> int:
-        return int(self.folder.name.removeprefix("step_"))
+        number = self.folder.name.removeprefix("step_")
+        if not number.isdigit():
+            raise CheckpointError(f"{self.folder} was renamed, so its step is not known: name it step_NUMBER again.")
+        return int(number)
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

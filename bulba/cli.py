@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -68,11 +67,11 @@ def info(settings: Settings = None) -> None:
 
 @app.command(help=help_text("load"))
 def load(settings: Settings = None) -> None:
-    from bulba.checkpoint import find_checkpoint, load_model
-    from bulba.runs import find_run
+    from bulba.checkpoint import load_model
+    from bulba.run.generate import resolve_checkpoint
 
     def load_command(run: str = "last") -> None:
-        checkpoint = find_checkpoint(Path(run) if Path(run).exists() else find_run(run)).folder
+        checkpoint = resolve_checkpoint(run).folder
         print(json.dumps({"checkpoint": str(checkpoint)} | load_model(checkpoint).get_model_config(), indent=1))
 
     call(load_command, settings)

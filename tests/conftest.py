@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
+# The models of the tests are tiny, and threads that wait for each other cost more than they bring.
+torch.set_num_threads(1)
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # Small enough for seconds, and every part of a real run: accumulation, validation, checkpoints, samples.

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from transformers import LlamaForCausalLM
 
 from bulba.checkpoint import (
+    CheckpointRef,
     check_fits,
     check_whole,
     checkpoint_folder,
@@ -332,3 +333,9 @@ def test_nothing_in_a_checkpoint_is_a_pickle(whole_checkpoint: Path) -> None:
         assert path.suffix in (".json", ".safetensors")
         if path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_renamed_checkpoint_has_no_step(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="was renamed, so its step is not known"):
+        _ = CheckpointRef(tmp_path / "best", None).step
+    assert CheckpointRef(tmp_path / "step_00000012", None).step == 12

@@ -199,7 +199,7 @@ class TensorStream:
                     "type=bf16 or f32, or from an earlier checkpoint."
                 )
             # Not ndarray.tofile: its OSError does not say that the disk is full.
-            file.write(np.ascontiguousarray(quants.quantize(rows, self.ggml_type)))
+            file.write(np.ascontiguousarray(quants.quantize(rows, self.ggml_type)).data)
 
     def row_blocks(self) -> Iterator[NDArray[np.float32]]:
         """The tensor in fp32, some rows at a time and never part of a head."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bulba.checkpoint import CheckpointRef, find_checkpoint, load_model
 from bulba.data.tokenizer import Tokenizer
-from bulba.errors import CheckpointError
+from bulba.export.run import find_tokenizer
 from bulba.generation.engine import SamplingOptions, generate
 from bulba.run.trainer import Device, choose_device
 from bulba.runs import find_run
@@ -39,7 +39,7 @@ def generate_command(
         cache=cache,
     )
     checkpoint = resolve_checkpoint(run)
-    tokenizer = Tokenizer.load(tokenizer_path(checkpoint))
+    tokenizer = Tokenizer.load(find_tokenizer(checkpoint))
     model = load_model(checkpoint.folder, choose_device(device))
     print(prompt, end="", flush=True)
     for piece in generate(model, tokenizer, prompt, sampling):
@@ -51,13 +51,3 @@ def resolve_checkpoint(run: str) -> CheckpointRef:
     """The checkpoint that `run=` means: `last`, a run's name or folder, or a checkpoint folder."""
     path = Path(run)
     return find_checkpoint(path if path.is_dir() else find_run(run))
-
-
-def tokenizer_path(checkpoint: CheckpointRef) -> Path:
-    """The tokenizer of the run that a checkpoint belongs to."""
-    for folder in (checkpoint.folder, *([checkpoint.run / "tokenizer"] if checkpoint.run else [])):
-        if (folder / "tokenizer.json").is_file():
-            return folder / "tokenizer.json"
-    raise CheckpointError(
-        f"{checkpoint.folder} has no tokenizer: keep it inside its run folder, or put tokenizer.json beside it."
-    )

@@ -17,9 +17,13 @@ from bulba.data.datamodule import TextData
 from bulba.data.prepare import PreparedData
 from bulba.errors import CheckpointError, ConfigError
 from bulba.model.gpt import GPT
+from bulba.report.compare import flatten, read_config
 from bulba.run.check import check_config
 from bulba.run.finish import finish, say
 from bulba.run.trainer import choose_device
+
+# What may change when a run is resumed: how long and where it runs, and what is reported. The rest is its identity.
+CHANGEABLE = ("trainer.", "scheduler.", "mode.", "callbacks.", "logger.", "data.micro_batch_size", "resume", "runs_dir")
 
 
 def train(config: DictConfig, run: Path) -> dict[str, Any]:
@@ -38,9 +42,8 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
     model: GPT = build(config.model, path="model", vocab_size=data.tokenizer.vocab_size)
     say(f"model: {model.get_num_params():,} weights on {device.type}")
     if resumed:
-        check_resume(resumed, model, prepared)
-    else:
-        record_run(config, run, data, prepared)
+        check_resume(resumed, config, model, prepared)
+    record_run(config, run, data, prepared)
 
     mode = build(config.mode, path="mode")
     stage = build(
@@ -70,9 +73,13 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
 
 
 def record_run(config: DictConfig, run: Path, data: TextData, prepared: PreparedData) -> None:
-    """Store what the run is made from before it starts."""
+    """Store what the run is made from before it starts; a resumed run adds itself to the list of its resumes."""
     write_config(config, run)
     data.tokenizer.save_pretrained(run / "tokenizer", model_max_length=config.model.max_seq_len)
+    if config.resume:
+        began = read_json(run / "run.json")
+        write_json(run / "run.json", began | {"resumes": [*began.get("resumes", []), provenance()]})
+        return
     fingerprints = {
         "data_fingerprint": prepared.data_fingerprint,
         "tokenizer_fingerprint": prepared.tokenizer_fingerprint,
@@ -80,8 +87,8 @@ def record_run(config: DictConfig, run: Path, data: TextData, prepared: Prepared
     write_json(run / "run.json", provenance() | {"seed": config.seed} | fingerprints)
 
 
-def check_resume(resumed: CheckpointRef, model: GPT, prepared: PreparedData) -> None:
-    """Refuse to go on with another shape or other texts than the run began with."""
+def check_resume(resumed: CheckpointRef, config: DictConfig, model: GPT, prepared: PreparedData) -> None:
+    """Refuse to go on with another shape, other texts or other settings of the training itself."""
     check_fits(model, load_weights(resumed.folder), resumed.folder)
     began = read_json(resumed.run / "run.json") if resumed.run else {}
     if began.get("data_fingerprint") != prepared.data_fingerprint:
@@ -89,6 +96,13 @@ def check_resume(resumed: CheckpointRef, model: GPT, prepared: PreparedData) -> 
             f"the texts or the tokenizer changed since {resumed.run} began, so it cannot go on with the same batches: "
             "put the texts back, or start a new run."
         )
+    before, now = flatten(read_config(resumed.folder.parent.parent)), flatten(to_plain(config))
+    for name in sorted(before.keys() | now.keys()):
+        if not name.startswith(CHANGEABLE) and before.get(name) != now.get(name):
+            raise ConfigError(
+                f"{name} was {before.get(name)} when {resumed.run} began and cannot become {now.get(name)} on a resume, "
+                "because the checkpoint holds it: leave it, or start a new run."
+            )
 
 
 def build_loggers(nodes: DictConfig, run: Path, resume_step: int) -> list[Any]:

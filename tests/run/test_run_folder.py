@@ -108,6 +108,8 @@ def test_a_finished_run_can_be_prolonged(small_run: Path, tmp_path: Path) -> Non
     done = run_program("train.py", f"resume='{longer}'", "trainer.max_steps=24")
     assert done.returncode == 0, done.stderr
     assert max(read_metrics(longer)) == 24
+    assert len(json.loads((longer / "run.json").read_text())["resumes"]) == 1
+    assert "max_steps: 24" in (longer / "config.yaml").read_text(encoding="utf-8")
 
 
 def test_other_texts_cannot_continue_a_run(small_run: Path, tmp_path: Path) -> None:
@@ -125,6 +127,16 @@ def test_another_shape_cannot_continue_a_run(small_run: Path, tmp_path: Path) ->
     done = run_program("train.py", f"resume='{other}'", "model.num_layers=3")
     assert done.returncode == 2
     assert "checkpoint of another shape" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_that_the_checkpoint_holds_cannot_change_on_a_resume(small_run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(small_run, other)
+    done = run_program("train.py", f"resume='{other}'", "optimizer.lr=0.5")
+    assert done.returncode == 2
+    assert "optimizer.lr was 0.004 when" in done.stderr
+    assert "cannot become 0.5" in done.stderr
     assert "Traceback" not in done.stderr
 
 
