@@ -100,8 +100,8 @@ def check_resume(resumed: CheckpointRef, config: DictConfig, model: GPT, prepare
     for name in sorted(before.keys() | now.keys()):
         if not name.startswith(CHANGEABLE) and before.get(name) != now.get(name):
             raise ConfigError(
-                f"{name} was {before.get(name)} when {resumed.run} began and cannot become {now.get(name)} on a resume, "
-                "because the checkpoint holds it: leave it, or start a new run."
+                f"{name} was {before.get(name)} when {resumed.run} began and cannot become {now.get(name)} on a "
+                "resume, because the checkpoint holds it: leave it, or start a new run."
             )
 
 
