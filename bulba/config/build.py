@@ -93,12 +93,20 @@ def signature_of(target: Callable[..., Any]) -> tuple[dict[str, inspect.Paramete
     for function in chain:
         own = inspect.signature(function).parameters
         parameters = {n: p for n, p in own.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)} | parameters
-        hints = typing.get_type_hints(function) | hints
+        hints = type_hints(function) | hints
         passes_on = any(p.kind is p.VAR_KEYWORD for p in own.values())
         if not (passes_on and function.__module__.startswith(("bulba.", "callbacks."))):
             break
     parameters.pop("self", None)
     return parameters, hints, passes_on
+
+
+def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The hints of a signature; none for a library that imports its types for type checkers alone (wandb's logger)."""
+    try:
+        return typing.get_type_hints(function)
+    except NameError:
+        return {}
 
 
 def check_type(path: str, value: Any, hint: Any) -> None:

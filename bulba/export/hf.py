@@ -1,7 +1,7 @@
 """A Hugging Face folder: LlamaForCausalLM, safetensors and the tokenizer; transformers opens it offline.
 
 Bulba's weights already carry Llama's names, so they are only cast. config.json is written for transformers 5
-(`rope_parameters`) and for older readers too (`rope_theta`, `torch_dtype`). transformers is not needed to write it.
+(`rope_parameters`) and for older readers too (`rope_theta`, `torch_dtype`). transformers is needed only to check it.
 It does not write chat templates or shards.
 """
 
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError
+from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.llama import LlamaShape, check_tensors, llama_tensors, read_llama
+from bulba.export.verify_hf import verify_hf
 from bulba.files import atomic_folder
 
 HfDtype = Literal["float32", "bfloat16", "float16"]
@@ -44,11 +46,18 @@ It continues texts and is not a chat model. The tokenizer puts text into Unicode
 """
 
 
-def export_hf(checkpoint: Path, tokenizer: Path, out: Path, dtype: HfDtype, license: str | None = None) -> Path:
+def export_hf(
+    checkpoint: Path,
+    tokenizer: Path,
+    out: Path,
+    dtype: HfDtype,
+    license: str | None = None,
+    verify: bool = True,
+) -> Path:
     """Write the folder `OUT-hf`.
 
     checkpoint: a checkpoint folder. tokenizer: its tokenizer.json. dtype: of the stored weights. license: an SPDX
-    name for the model card.
+    name for the model card. verify: open the folder in transformers and compare ids and logits before it is kept.
     Raises UnsupportedError for a model that is not a Llama and ExportError for weights that dtype cannot hold.
     """
     shape = read_llama(checkpoint, "a Hugging Face folder")
@@ -78,6 +87,11 @@ def export_hf(checkpoint: Path, tokenizer: Path, out: Path, dtype: HfDtype, lice
             license=f"license: {license}\n" if license else "",
         )
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        if verify:
+            worst = verify_hf(temporary, checkpoint, loaded, getattr(torch, dtype))
+            print(
+                f"{folder.name} in transformers: {len(HARD_STRINGS)} texts have equal ids; logits differ by {worst:.1e}"
+            )
     return folder
 
 

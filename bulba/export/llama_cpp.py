@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.optional import need
 
+KNOWN_VERSION = "2026.10.11549"
 DEFAULT_CONTEXT = [512, 2048, 512, 1]  # n_ctx, n_batch, n_ubatch, n_seq_max, the first fields
 GGML_TYPE_F16, GGML_TYPE_F32 = 1, 0
 FLASH_ATTENTION_OFF = 0
@@ -251,6 +252,6 @@ def _pair(fields: NDArray[np.int32], at: int) -> bool:
 
 def _unfit(reason: str) -> UnsupportedError:
     return UnsupportedError(
-        f"this version of xllamacpp cannot be used for the check, {reason}: uv pip install 'bulba[export]' with the "
-        "versions of uv.lock, or export with verify=false."
+        f"this version of xllamacpp cannot be used for the check, {reason}: install one that is known to work with "
+        f"uv pip install 'xllamacpp=={KNOWN_VERSION}', or export with verify=false."
     )

@@ -17,6 +17,7 @@ q/k permutation moves the logits of even an untrained model by 0.8 sd.
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -74,6 +75,14 @@ class Verification:
     divergences: list[Divergence] = field(default_factory=list)
     fault: str | None = None
 
+    def to_json(self) -> str:
+        """The report as JSON, which has no NaN: a figure that is none becomes null."""
+        figures = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+        return json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+
 
 def verify_gguf(file: Path, path: Path, checkpoint: Path, tokenizer: Path, type: GgufType) -> Verification:
     """Try `file` in llama.cpp and write the report beside `path`, the name that the file is to have.
@@ -83,14 +92,15 @@ def verify_gguf(file: Path, path: Path, checkpoint: Path, tokenizer: Path, type:
     report = Verification(path.name, sha256_file(file), type, xllamacpp=version("xllamacpp"))
     report.fault = find_fault(file, load_model(checkpoint).float(), Tokenizer.load(tokenizer), report)
     report_path = path.with_suffix(".verify.json")
-    write_text(report_path, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+    write_text(report_path, report.to_json())
+    rejected = path.with_name(f"{path.name}.rejected")
     if report.fault:
-        rejected = path.with_name(f"{path.name}.rejected")
         file.replace(rejected)
         raise ExportError(
             f"{path.name} does not behave as the checkpoint: {report.fault}; it stays as {rejected}, "
             f"and {report_path.name} has the figures."
         )
+    rejected.unlink(missing_ok=True)
     _tell(report, report_path)
     return report
 

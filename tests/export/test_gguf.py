@@ -49,6 +49,8 @@ def values(tensor: Any) -> NDArray[np.float32]:
 def test_every_kind_of_llama_passes_the_gate(
     make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, kind: GgufType, changes: dict[str, Any]
 ) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"tiny-{kind}.gguf.rejected").write_bytes(b"of an earlier try")
     path = export_gguf(make_checkpoint(**changes), tokenizer_json, tmp_path / "out" / "tiny", kind)
     assert path == tmp_path / "out" / f"tiny-{kind}.gguf"
     report = json.loads(path.with_suffix(".verify.json").read_text(encoding="utf-8"))

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bulba.checkpoint import load_model
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
+from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.hf import export_hf
 from bulba.generation.engine import SamplingOptions, generate_text
 from tests.export.conftest import MakeCheckpoint
-from tests.hard_strings import HARD_STRINGS
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -117,3 +117,33 @@ def test_what_is_not_a_llama_and_a_foreign_tokenizer_are_refused(
         export_hf(make_checkpoint(norm_placement="post"), tokenizer_json, tmp_path / "tiny", "float32")
     with pytest.raises(ExportError, match="export with the tokenizer that the model was trained with"):
         export_hf(make_checkpoint(vocab_size=777), tokenizer_json, tmp_path / "tiny", "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_check_passes_and_says_what_it_saw(
+    make_checkpoint: MakeCheckpoint,
+    tokenizer_json: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    dtype: Any,
+) -> None:
+    export_hf(make_checkpoint(), tokenizer_json, tmp_path / "tiny", dtype)
+    assert "texts have equal ids; logits differ by" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_another_model_is_not_kept(
+    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bulba.export import hf
+
+    right = hf.hf_config
+    monkeypatch.setattr(
+        hf,
+        "hf_config",
+        lambda *given: (
+            right(*given) | {"rope_theta": 7.0, "rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}
+        ),
+    )
+    with pytest.raises(ExportError, match="the folder is not kept: a logit in transformers is"):
+        export_hf(make_checkpoint(), tokenizer_json, tmp_path / "tiny", "float32")
+    assert not (tmp_path / "tiny-hf").exists()

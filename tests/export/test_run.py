@@ -13,7 +13,8 @@ from bulba.errors import CheckpointError, ConfigError
 from bulba.export.run import export
 from tests.conftest import ROOT
 
-FORMATS = sorted(path.stem for path in (ROOT / "conf" / "export").glob("*.yaml"))
+# One row for each file in conf/export: the options with which this file tries it.
+CONTRACT: dict[str, dict[str, Any]] = {"hf": {}, "gguf": {"verify": False}}
 
 
 def load_format(name: str, **changes: Any) -> dict[str, dict[str, Any]]:
@@ -32,8 +33,19 @@ def run(checkpoint: Path, tokenizer_json: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_becomes_every_format_from_its_newest_checkpoint(run: Path) -> None:
-    assert FORMATS == ["gguf", "hf"]
+def test_every_format_is_tried_here() -> None:
+    assert {path.stem for path in (ROOT / "conf" / "export").glob("*.yaml")} == set(CONTRACT)
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_a_format_writes_under_the_name_that_it_is_given(run: Path, name: str) -> None:
+    (written,) = export(run, load_format(name, **CONTRACT[name]))
+    assert written.parent == run / "export"
+    assert written.name.startswith("2026_tiny-step_00000010-")
+    assert [entry.name for entry in written.parent.iterdir()] == [written.name]
+
+
+def test_a_run_becomes_several_formats_from_its_newest_checkpoint(run: Path) -> None:
     written = export(run, load_format("hf") | load_format("gguf", verify=False))
     name = "2026_tiny-step_00000010"
     assert written == [run / "export" / f"{name}-hf", run / "export" / f"{name}-f16.gguf"]

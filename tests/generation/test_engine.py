@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from bulba.data.tokenizer import Tokenizer
-from bulba.errors import ConfigError
+from bulba.errors import ConfigError, UnsupportedError
 from bulba.generation.engine import SamplingOptions, generate, generate_many, generate_text
 from bulba.model.gpt import GPT
 from tests.generation.small_tokenizer import chain_model
@@ -201,6 +202,17 @@ def test_a_repetition_penalty_breaks_a_loop(tokenizer: Tokenizer) -> None:
     assert (len(repeated.ids), repeated.finish_reason) == (40, "length")
     assert (broken.ids, broken.finish_reason) == (loop, "eos")
     assert windowed.ids == repeated.ids, "a window of one token does not see the loop"
+
+
+def test_an_attention_without_a_cache_writes_only_without_one(
+    model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixer = type(model.mixers()[0])
+    monkeypatch.setattr(mixer, "capabilities", replace(mixer.capabilities, cache=False))
+    with pytest.raises(UnsupportedError, match="generate with cache=false"):
+        generate_text(model, tokenizer, "Жыў", SamplingOptions(max_new_tokens=5))
+    text = generate_text(model, tokenizer, "Жыў", SamplingOptions(max_new_tokens=5, cache=False, **GREEDY))
+    assert len(text.ids) == 5
 
 
 def test_a_foreign_tokenizer_is_refused(tokenizer: Tokenizer) -> None:

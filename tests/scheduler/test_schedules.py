@@ -52,7 +52,7 @@ def test_rises_in_equal_steps_to_the_peak_then_never_rises_and_ends_at_the_floor
     for step in range(warmup_steps):
         assert factors[step] == pytest.approx((step + 1) / (warmup_steps + 1))
     decayed = factors[warmup_steps:]
-    if name != "wsd" or total_steps // 2 + warmup_steps < total_steps:
+    if name != "wsd" or schedule.decay_steps + warmup_steps < total_steps:
         assert decayed[0] == 1
     assert all(later <= earlier for earlier, later in itertools.pairwise(decayed))
     if len(decayed) > 1:
