@@ -9,7 +9,7 @@ import pytest
 
 from bulba.data.prepare import PreparedData, Source, TokenizerSpec, prepare
 from bulba.data.tokenizer import Tokenizer
-from bulba.export.hard_strings import HARD_STRINGS
+from tests.hard_strings import HARD_STRINGS
 
 SMALL_SPEC = TokenizerSpec(vocab_size=500)
 

@@ -16,8 +16,8 @@ from bulba.data.prepare import PreparedData
 from bulba.data.tokenizer import Tokenizer, byte_alphabet
 from bulba.data.tokens import TokenFile
 from bulba.errors import DataError
-from bulba.export.hard_strings import HARD_STRINGS
 from tests.data.conftest import SMALL_SPEC
+from tests.hard_strings import HARD_STRINGS
 
 SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"]
 # Unassigned characters may gain a normal form in a later Unicode than Python's.

@@ -16,7 +16,7 @@ from bulba.data.prepare import PreparedData
 from bulba.data.tokenizer import Tokenizer
 from bulba.data.tokens import IGNORE_TARGET, TokenFile
 from bulba.errors import DataError
-from bulba.export.hard_strings import HARD_STRINGS
+from tests.hard_strings import HARD_STRINGS
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bulba.checkpoint import load_model
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
-from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.hf import export_hf
 from bulba.generation.engine import SamplingOptions, generate_text
 from tests.export.conftest import MakeCheckpoint
+from tests.hard_strings import HARD_STRINGS
 
 KINDS: list[dict[str, Any]] = [
     {},

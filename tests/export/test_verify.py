@@ -21,7 +21,8 @@ import bulba.export.llama_cpp as llama_cpp
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.gguf import GgufType, export_gguf
-from bulba.export.hard_strings import HARD_STRINGS, PROMPTS
+from bulba.export.hard_strings import HARD_STRINGS as SHIPPED_STRINGS
+from bulba.export.hard_strings import PROMPTS
 from bulba.export.llama_cpp import Block, LlamaCpp, load_library, open_llama_cpp
 from bulba.export.rounding import round_to
 from bulba.export.verify import Verification, check_logits, describe_ids
@@ -111,7 +112,8 @@ def test_a_file_that_llama_cpp_does_not_load_is_rejected_with_its_reason(
 @pytest.fixture(scope="module")
 def gguf_file(tokenizer_json: Path, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bulba.checkpoint import save_checkpoint
-    from tests.export.conftest import SIZES
+    from tests.hard_strings import HARD_STRINGS
+from tests.export.conftest import SIZES
 
     folder = tmp_path_factory.mktemp("gguf")
     model = tiny_gpt(vocab_size=tokenizer.vocab_size, **SIZES)
@@ -120,9 +122,9 @@ def gguf_file(tokenizer_json: Path, tokenizer: Tokenizer, tmp_path_factory: pyte
 
 
 def test_llama_cpp_splits_every_hard_string_as_bulba_does(gguf_file: Path, tokenizer: Tokenizer) -> None:
-    assert len(set(HARD_STRINGS)) == len(HARD_STRINGS) >= 200
+    assert len(set(SHIPPED_STRINGS)) == len(SHIPPED_STRINGS) >= 200
     with open_llama_cpp(gguf_file, 1, 64, 1) as llama:
-        for text in set(HARD_STRINGS) - KNOWN_DIFFERENCES:
+        for text in {*HARD_STRINGS, *SHIPPED_STRINGS} - KNOWN_DIFFERENCES:
             ids = tokenizer.encode(text)
             assert llama.tokenize(unicodedata.normalize("NFC", text)) == ids, text
             assert b"".join(map(llama.piece, ids)).decode() == unicodedata.normalize("NFC", text)

@@ -10,8 +10,8 @@ import torch
 
 from bulba.data.prepare import Source, TokenizerSpec, prepare
 from bulba.data.tokenizer import Tokenizer
-from bulba.export.hard_strings import HARD_STRINGS
 from bulba.model.gpt import GPT
+from tests.hard_strings import HARD_STRINGS
 from tests.model.tiny import TINY
 
 SENTENCES = (
@@ -28,7 +28,7 @@ def train_tokenizer(folder: Path) -> Path:
     texts = folder / "texts"
     texts.mkdir(parents=True)
     for number, sentence in enumerate(SENTENCES):
-        text = " ".join([sentence] * 5 + list(HARD_STRINGS[number :: len(SENTENCES)]))
+        text = " ".join([sentence] * 5 + HARD_STRINGS[number :: len(SENTENCES)])
         (texts / f"{number}.txt").write_text(text, encoding="utf-8")
     spec = TokenizerSpec(vocab_size=600)
     return prepare([Source(texts)], spec, folder / "cache", val_frac=0.2, seed=1).folder
