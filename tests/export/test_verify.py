@@ -28,6 +28,7 @@ from bulba.export.rounding import round_to
 from bulba.export.verify import Verification, check_logits, describe_ids
 from bulba.export.vocab import Vocab, read_vocab
 from bulba.model.gpt import GPT
+from tests.hard_strings import HARD_STRINGS
 from tests.model.tiny import tiny_gpt
 
 # llama.cpp takes the long s for the s of a contraction no more than Unicode 16 letters for letters.
@@ -112,8 +113,7 @@ def test_a_file_that_llama_cpp_does_not_load_is_rejected_with_its_reason(
 @pytest.fixture(scope="module")
 def gguf_file(tokenizer_json: Path, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bulba.checkpoint import save_checkpoint
-    from tests.hard_strings import HARD_STRINGS
-from tests.export.conftest import SIZES
+    from tests.export.conftest import SIZES
 
     folder = tmp_path_factory.mktemp("gguf")
     model = tiny_gpt(vocab_size=tokenizer.vocab_size, **SIZES)
