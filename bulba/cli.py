@@ -17,7 +17,7 @@ from bulba.errors import BulbaError, ConfigError
 
 app = typer.Typer(help=help_text("app"), no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 bench = typer.Typer(no_args_is_help=True)
-app.add_typer(bench, name="bench", help=help_text("bench-text"))
+app.add_typer(bench, name="bench", help=help_text("bench"))
 Settings = Annotated[list[str] | None, typer.Argument(help="key=value", metavar="[KEY=VALUE]...")]
 
 

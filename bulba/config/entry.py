@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
@@ -19,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bulba.config.overrides import CONF, Source, check, expand, parse, values
+from bulba.config.overrides import CONF, Source, check, expand, groups, parse, values
 from bulba.errors import BulbaError, ConfigError
 from bulba.files import disk_errors
 from bulba.runs import find_run, new_folder
@@ -27,8 +28,6 @@ from bulba.runs import find_run, new_folder
 Task = Callable[[DictConfig, Path], None]
 EXIT_CODE = 2
 HYDRA_ONLY = {
-    "--help",
-    "-h",
     "--hydra-help",
     "--version",
     "--cfg",
@@ -44,6 +43,9 @@ def run_hydra(task: Task, config_name: str = "config") -> None:
     """Run `task(config, run_folder)` once, or once per job of a sweep, from this process's command line."""
     try:
         flags, words, source = read_arguments(sys.argv[1:], config_name)
+        if {"--help", "-h"} & set(flags):
+            print(help_page(source))
+            return
         failures: list[str] = []
         sys.argv[1:] = arguments_for_hydra(flags, words, source)
         # Hydra would print its own traceback of our sentences.
@@ -58,6 +60,13 @@ def run_hydra(task: Task, config_name: str = "config") -> None:
         fail(f"the settings do not fit together: {str(error).splitlines()[0]}")
     if failures:
         fail(f"{len(failures)} of the sweep's runs failed: {'; '.join(failures)}")
+
+
+def help_page(source: Source) -> str:
+    """How the program is used (hydra.help in its config), and the choices of every group."""
+    primary = yaml.safe_load((CONF / f"{source.name}.yaml").read_text(encoding="utf-8"))
+    choices = "\n".join(f"  {group}: {', '.join(names)}" for group, names in groups(source).items())
+    return f"{primary['hydra']['help']['template'].strip()}\n\nChoices (the files in conf/):\n{choices}"
 
 
 def run_job(task: Task, config: DictConfig, failures: list[str]) -> None:
@@ -151,6 +160,3 @@ def arguments_for_hydra(flags: list[str], words: list[str], source: Source) -> l
 def config_choice(config: DictConfig) -> str:
     """The name of the model preset, or `repeat` where the config is a stored one."""
     return str(config.hydra.runtime.choices.get("model", "repeat"))
-
-
-__all__ = ["CONF", "run_hydra"]
