@@ -23,8 +23,15 @@ class Progress(L.Callback):
         self.console = Console()
         self._printed_step = 0
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._metrics = next((c for c in trainer.callbacks if isinstance(c, Metrics)), None)  # type: ignore[attr-defined]
+        if self._metrics is None:
+            raise ConfigError(
+                "callbacks.progress shows what callbacks.metrics reads, and that one was removed: leave both in, or "
+                "remove both."
+            )
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._metrics = next(c for c in trainer.callbacks if isinstance(c, Metrics))  # type: ignore[attr-defined]
         self._printed_step = trainer.global_step
         self._bar = Bar(
             TextColumn("training"),
@@ -57,6 +64,7 @@ class Progress(L.Callback):
             self._bar.stop()
 
     def _line(self) -> str:
+        assert self._metrics is not None
         figures, parts = self._metrics.figures, []
         for name, form in (
             ("train/loss", "loss {:.3f}"),

@@ -25,10 +25,10 @@ TINY_TALES = ["data.size_mb=0.5", "tokenizer.vocab_size=1024"]
 
 # Command of the README -> what makes it small enough for a test; the command itself is run word for word.
 SMALLER: dict[str, list[str]] = {
-    "uv run train.py data.path=FOLDER": [*TINY, "tokenizer.vocab_size=600", "data.val_frac=0.2"],
+    "uv run train.py data.path=FOLDER": [*TINY, "tokenizer.vocab_size=300", "data.val_frac=0.2"],
     "uv run train.py model=zubr mode=both": [*TINY, *TINY_MODEL, *TINY_TALES, "model.max_seq_len=32"],
     "uv run train.py model=krolik tokenizer=bpe_32k data.path=FOLDER": [
-        *TINY, *TINY_MODEL, "model.max_seq_len=32", "tokenizer.vocab_size=600", "data.val_frac=0.2",
+        *TINY, *TINY_MODEL, "model.max_seq_len=32", "tokenizer.vocab_size=300", "data.val_frac=0.2",
     ],
     "uv run train.py --cfg job": [],
     "uv run train.py experiment=smoke": TINY,

@@ -9,8 +9,8 @@ import torch
 from omegaconf import DictConfig
 
 from bulba.config.build import build, check_keys, locate, to_plain
+from bulba.device import choose_device, choose_precision
 from bulba.errors import ConfigError
-from bulba.run.trainer import choose_device, choose_precision
 
 
 def check_config(config: DictConfig) -> None:

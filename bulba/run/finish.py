@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from bulba.checkpoint import to_hf_names
 from bulba.config.snapshot import read_json
 from bulba.data.prepare import PreparedData
+from bulba.device import choose_precision, device_name
 from bulba.files import atomic_file
 from bulba.report.summary import write_summary
-from bulba.run.trainer import choose_precision, device_name
 from bulba.stage.pretrain import Pretrain
 from callbacks.checkpoints import Checkpoints
 from callbacks.metrics import Metrics

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bulba.checkpoint import CheckpointRef, find_checkpoint, load_model
 from bulba.data.tokenizer import Tokenizer
+from bulba.device import Device, choose_device
 from bulba.export.run import find_tokenizer
 from bulba.generation.engine import SamplingOptions, generate
-from bulba.run.trainer import Device, choose_device
 from bulba.runs import find_run
 
 

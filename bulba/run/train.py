@@ -15,12 +15,12 @@ from bulba.config.build import build, to_plain
 from bulba.config.snapshot import provenance, read_json, write_config, write_json
 from bulba.data.datamodule import TextData
 from bulba.data.prepare import PreparedData
+from bulba.device import choose_device
 from bulba.errors import CheckpointError, ConfigError
 from bulba.model.gpt import GPT
 from bulba.report.compare import flatten, read_config
 from bulba.run.check import check_config
 from bulba.run.finish import finish, say
-from bulba.run.trainer import choose_device
 
 # What may change when a run is resumed: how long and where it runs, and what is reported. The rest is its identity.
 CHANGEABLE = ("trainer.", "scheduler.", "mode.", "callbacks.", "logger.", "data.micro_batch_size", "resume", "runs_dir")

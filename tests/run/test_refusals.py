@@ -8,10 +8,11 @@ from omegaconf import DictConfig, open_dict
 
 from bulba.config.overrides import check, expand
 from bulba.data.corpora import FolderData, TalesData
+from bulba.device import choose_device, choose_precision
 from bulba.errors import BulbaError, ConfigError, UnsupportedError
 from bulba.mode import Mode
 from bulba.run.check import check_config
-from bulba.run.trainer import build_trainer, choose_device, choose_precision
+from bulba.run.trainer import build_trainer
 from callbacks.checkpoints import Checkpoints
 from callbacks.metrics import Metrics
 from callbacks.progress import Progress
@@ -118,6 +119,17 @@ def test_path_and_sources_exclude_each_other() -> None:
 def test_callbacks_that_would_never_act(make, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         make()
+
+
+def test_a_progress_bar_without_figures(small: list[str], tmp_path: Path) -> None:
+    done = run_program(
+        "train.py",
+        *[word for word in small if "callbacks.metrics" not in word],
+        "~callbacks.metrics",
+        f"hydra.run.dir='{tmp_path}'",
+    )
+    assert done.returncode == 2
+    assert "callbacks.progress shows what callbacks.metrics reads" in done.stderr
 
 
 def test_a_trainer_of_no_steps(tmp_path: Path) -> None:
