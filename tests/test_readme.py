@@ -49,7 +49,9 @@ SMALLER: dict[str, list[str]] = {
 
 
 def commands_of(name: str) -> list[str]:
-    text = (ROOT / name).read_text(encoding="utf-8")
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    # Indented lines are the output of a command, with that run's own name in it.
+    text = "\n".join(line for line in lines if not line.startswith("  "))
     return list(dict.fromkeys(command.strip() for command in COMMAND.findall(text)))
 
 
