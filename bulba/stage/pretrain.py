@@ -80,7 +80,7 @@ class Pretrain(L.LightningModule):
             "val/bpb": bits_per_byte(nats, num_bytes),
         }
         self.val_step = self.trainer.global_step
-        self.log_dict(self.val_figures, logger=False)
+        self.log_dict(self.val_figures, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         optimizer = build(self._optimizer, path="optimizer", named_parameters=list(self.model.named_parameters()))

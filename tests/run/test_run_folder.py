@@ -201,3 +201,17 @@ def test_commands_answer_mistakes_in_one_sentence(small_run: Path, words: list[s
 def test_help_speaks_four_languages(language: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BULBA_LANG", language)
     assert word in run_program("-m", "bulba", "--help").stdout
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_steps_as_one(small_run: Path, small: list[str], tmp_path: Path) -> None:
+    """4 rows as 2 micro-batches of 2 in one process, and as 2 rows in each of two: one sequence of losses."""
+    run = tmp_path / "two"
+    done = run_program("train.py", *small, "trainer.num_devices=2", f"hydra.run.dir='{run}'")
+    assert done.returncode == 0, done.stderr
+    one, two = read_metrics(small_run), read_metrics(run)
+    assert one.keys() == two.keys()
+    for step, row in one.items():
+        assert two[step].keys() == row.keys()
+        for name in row.keys() & {"train/loss", "train/lr", "train/tokens", "val/bpb"}:
+            assert two[step][name] == pytest.approx(row[name], rel=1e-5), (step, name)
