@@ -12,6 +12,7 @@ from bulba.errors import CheckpointError
 from bulba.report.summary import read_summary
 from bulba.runs import list_runs
 
+TARGET = "._target_"
 FIGURES = {
     "val/bpb": "{:.4f}",
     "val/loss": "{:.4f}",
@@ -42,11 +43,11 @@ def compare(runs: list[Path]) -> Table:
     table = Table(title=f"{len(runs)} run{'s' if len(runs) > 1 else ''}")
     table.add_column("run", overflow="fold")
     for name in differing:
-        table.add_column(name)
+        table.add_column(name.removesuffix(TARGET))
     for name in shown:
         table.add_column(TITLES[name], justify="right")
     for run in sorted(runs, key=lambda run: _rank(summaries[run])):
-        changed = [str(settings[run].get(name, "-")) for name in differing]
+        changed = [_setting(name, settings[run].get(name, "-")) for name in differing]
         figures = [_cell(name, summaries[run].get(name)) for name in shown]
         table.add_row(_short(run), *changed, *figures)
     return table
@@ -80,14 +81,25 @@ def flatten(node: Any, path: str = "") -> dict[str, Any]:
 
 
 def differences(settings: list[dict[str, Any]]) -> list[str]:
-    """Names of the settings that are not the same in all; a copy of another one (data.seed of seed) is left out."""
+    """Names of the settings that are not the same in all; a copy of another one (data.seed of seed) is left out.
+
+    Where runs chose different files of a group (another `_target_`), the options that only one choice has say nothing.
+    """
     names = list(dict.fromkeys(name for one in settings for name in one))
+    groups = {name.removesuffix(TARGET) for name in names if name.endswith(TARGET)}
+    chosen_apart = tuple(f"{group}." for group in groups if len({one.get(group + TARGET) for one in settings}) > 1)
+    names = [name for name in names if not name.startswith(chosen_apart) or all(name in one for one in settings)]
     columns = {name: tuple(repr(one.get(name, "-")) for one in settings) for name in names}
     chosen: dict[tuple[str, ...], str] = {}
     for name in sorted(names, key=lambda name: (name.count("."), names.index(name))):
         if len(set(columns[name])) > 1:
             chosen.setdefault(columns[name], name)
     return [name for name in names if name in chosen.values()]
+
+
+def _setting(name: str, value: Any) -> str:
+    """A value as text; a `_target_` by its file, which has the name of the choice."""
+    return str(value).split(".")[-2] if name.endswith(TARGET) and "." in str(value) else str(value)
 
 
 def _rank(result: dict[str, Any]) -> float:
