@@ -17,6 +17,7 @@ import torch
 
 from bulba.errors import ConfigError
 from bulba.stage.pretrain import Pretrain
+from callbacks.lookup import find_callback
 
 
 class Stopwatch:
@@ -136,7 +137,7 @@ class Metrics(L.Callback):
 @contextmanager
 def not_counted(trainer: L.Trainer, device: torch.device) -> Iterator[None]:
     """Keep what happens inside out of perf/*: writing samples, saving checkpoints."""
-    metrics = next((c for c in trainer.callbacks if isinstance(c, Metrics)), None)  # type: ignore[attr-defined]
+    metrics = find_callback(trainer, Metrics)
     if metrics:
         metrics.pause(device)
     try:

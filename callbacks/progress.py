@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from bulba.errors import ConfigError
+from callbacks.lookup import find_callback
 from callbacks.metrics import Metrics
 
 
@@ -24,7 +25,7 @@ class Progress(L.Callback):
         self._printed_step = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._metrics = next((c for c in trainer.callbacks if isinstance(c, Metrics)), None)  # type: ignore[attr-defined]
+        self._metrics = find_callback(trainer, Metrics)
         if self._metrics is None:
             raise ConfigError(
                 "callbacks.progress shows what callbacks.metrics reads, and that one was removed: leave both in, or "

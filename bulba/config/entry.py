@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 import yaml
@@ -82,12 +83,12 @@ def run_job(task: Task, config: DictConfig, failures: list[str]) -> None:
             task(config, folder)
     except BulbaError as error:
         if hydra_config.mode != RunMode.MULTIRUN:
-            raise SystemExit(fail(str(error))) from error
+            fail(str(error))
         print(f"run {folder} failed: {error}", file=sys.stderr, flush=True)
         failures.append(f"{folder} ({error})")
 
 
-def fail(sentence: str) -> int:
+def fail(sentence: str) -> NoReturn:
     """Print one sentence and end the program."""
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(EXIT_CODE)

@@ -13,9 +13,8 @@ from bulba.runs import find_run
 
 def export_run(config: DictConfig) -> list[Path]:
     """Write the formats of `config.export` for the run or checkpoint `config.run`; returns what was written."""
-    source = Path(config.run)
     written = export(
-        source if source.is_dir() else find_run(config.run),
+        find_run(config.run),
         to_plain(config)["export"],
         None if config.out is None else Path(config.out),
     )

@@ -17,6 +17,7 @@ from bulba.files import atomic_file
 from bulba.report.summary import write_summary
 from bulba.stage.pretrain import Pretrain
 from callbacks.checkpoints import Checkpoints
+from callbacks.lookup import find_callback
 from callbacks.metrics import Metrics
 from callbacks.samples import Samples, print_samples, write_samples
 
@@ -27,7 +28,7 @@ def finish(
     """Close the run and return its summary."""
     interrupted = trainer.global_step < trainer.max_steps
     samples: dict[str, str] = {}
-    sampler = callback(trainer, Samples)
+    sampler = find_callback(trainer, Samples)
     if sampler and sampler.every_steps and not interrupted:
         samples = write_samples(trainer, stage, sampler.options)
         print_samples(samples, trainer.global_step)
@@ -47,7 +48,7 @@ def summarize(
 ) -> dict[str, Any]:
     """What happened, in plain values (bulba/report/summary.schema.json)."""
     began = read_json(run / "run.json")
-    metrics, checkpoints = callback(trainer, Metrics), callback(trainer, Checkpoints)
+    metrics, checkpoints = find_callback(trainer, Metrics), find_callback(trainer, Checkpoints)
     figures = metrics.figures if metrics else {}
     seconds = metrics.total_seconds if metrics else 0.0
     tokens = metrics.total_tokens if metrics else 0
@@ -114,11 +115,6 @@ def first_words(summary: dict[str, Any]) -> str:
     """The beginning of a sample, as a prompt to try."""
     text = next(iter(summary["samples"].values()), "...")
     return " ".join(text.split()[:2])
-
-
-def callback(trainer: L.Trainer, kind: type) -> Any:
-    """The callback of this kind, or None where the config left it out."""
-    return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
 
 
 def say(text: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bulba.checkpoint import CheckpointRef, find_checkpoint, load_model
 from bulba.data.tokenizer import Tokenizer
 from bulba.device import Device, choose_device
@@ -49,5 +47,4 @@ def generate_command(
 
 def resolve_checkpoint(run: str) -> CheckpointRef:
     """The checkpoint that `run=` means: `last`, a run's name or folder, or a checkpoint folder."""
-    path = Path(run)
-    return find_checkpoint(path if path.is_dir() else find_run(run))
+    return find_checkpoint(find_run(run))
