@@ -1,10 +1,11 @@
 //! Encoding a corpus into `train.bin` and `val.bin`: ordered, on all cores, in bounded memory.
 
 use crate::corpus::Corpus;
+use crate::encoder::Encoder;
 use crate::progress::{Meter, Progress};
 use crate::split::Split;
 use crate::token_file::{Header, Meta, TokenFileWriter};
-use crate::tokenizer::{Encoder, thread_pool};
+use crate::tokenizer::thread_pool;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::path::Path;

@@ -8,6 +8,7 @@
 pub mod bpe;
 pub mod corpus;
 pub mod encode;
+pub mod encoder;
 pub mod error;
 pub mod permutation;
 pub mod pretokenize;

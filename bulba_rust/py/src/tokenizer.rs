@@ -1,9 +1,10 @@
 use crate::{run, to_python};
 use bulba_core::corpus::Corpus;
 use bulba_core::encode::{self, EncodeOptions, EncodeReport};
+use bulba_core::encoder::Encoder;
 use bulba_core::split::{Split, SplitOptions};
 use bulba_core::token_file::hex;
-use bulba_core::tokenizer::{self, Encoder, TrainOptions};
+use bulba_core::tokenizer::{self, TrainOptions};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
