@@ -1,50 +1,13 @@
-//! The corpus file: every normalised document of one preparation, on disk, readable in any order.
+//! The corpus of one preparation: the documents of its shards as one numbered list, readable in any order.
 //!
-//! Two files share a stem: `STEM.text` holds the documents back to back as UTF-8, `STEM.index` one 32-byte record
-//! per document (offset, length, hash of the text, source). Tokenizer training, the split and encoding all read it
-//! through mmap, so memory does not grow with the corpus. It is a work file: not fsynced, not kept.
+//! Deduplication, tokenizer training and the split read it through mmap, so memory does not grow with the text.
 
+use crate::dedup::{Documents, Duplicates, Signature};
+use crate::language::Language;
+use crate::shard::{Record, Shard};
 use crate::{Error, Result};
-use memmap2::Mmap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
-use xxhash_rust::xxh3::xxh3_64;
-
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    offset: u64,
-    text_bytes: u64,
-    hash: u64,
-    source: u32,
-}
-
-const RECORD_BYTES: usize = 32;
-
-impl Record {
-    fn to_words(self) -> [u64; 4] {
-        [self.offset, self.text_bytes, self.hash, u64::from(self.source)]
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Self {
-        let [offset, text_bytes, hash, source]: [u64; 4] = bytemuck::pod_read_unaligned(bytes);
-        Record {
-            offset,
-            text_bytes,
-            hash,
-            source: source as u32,
-        }
-    }
-}
-
-fn text_path(stem: &Path) -> PathBuf {
-    stem.with_extension("text")
-}
-
-fn index_path(stem: &Path) -> PathBuf {
-    stem.with_extension("index")
-}
 
 /// NFC without copying text that already is NFC.
 pub fn normalize(text: &str) -> std::borrow::Cow<'_, str> {
@@ -55,102 +18,54 @@ pub fn normalize(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-pub struct CorpusWriter {
-    stem: PathBuf,
-    text: BufWriter<File>,
-    index: BufWriter<File>,
-    text_bytes: u64,
-    num_documents: u64,
-}
-
-impl CorpusWriter {
-    pub fn create(stem: &Path) -> Result<Self> {
-        let open = |path: PathBuf| {
-            File::create(&path)
-                .map(|file| BufWriter::with_capacity(1 << 20, file))
-                .map_err(|error| Error::io("create", &path, error))
-        };
-        Ok(CorpusWriter {
-            stem: stem.to_path_buf(),
-            text: open(text_path(stem))?,
-            index: open(index_path(stem))?,
-            text_bytes: 0,
-            num_documents: 0,
-        })
-    }
-
-    /// Adds one document, normalised to NFC. Returns its size in bytes, or None for a document of white space only,
-    /// which is not stored.
-    pub fn push(&mut self, text: &str, source: u32) -> Result<Option<u64>> {
-        if text.trim().is_empty() {
-            return Ok(None);
-        }
-        let text = normalize(text);
-        let record = Record {
-            offset: self.text_bytes,
-            text_bytes: text.len() as u64,
-            hash: xxh3_64(text.as_bytes()),
-            source,
-        };
-        self.text
-            .write_all(text.as_bytes())
-            .map_err(|error| Error::io("write", &text_path(&self.stem), error))?;
-        self.index
-            .write_all(bytemuck::bytes_of(&record.to_words()))
-            .map_err(|error| Error::io("write", &index_path(&self.stem), error))?;
-        self.text_bytes += record.text_bytes;
-        self.num_documents += 1;
-        Ok(Some(record.text_bytes))
-    }
-
-    pub fn num_documents(&self) -> u64 {
-        self.num_documents
-    }
-
-    pub fn text_bytes(&self) -> u64 {
-        self.text_bytes
-    }
-
-    pub fn finish(mut self) -> Result<()> {
-        self.text
-            .flush()
-            .map_err(|error| Error::io("write", &text_path(&self.stem), error))?;
-        self.index
-            .flush()
-            .map_err(|error| Error::io("write", &index_path(&self.stem), error))
-    }
+/// Where one shard of a corpus lies, and what it belongs to.
+#[derive(Clone, Debug)]
+pub struct ShardRef {
+    pub folder: PathBuf,
+    /// Place of the source in the list of sources. Shards come in the order of their sources.
+    pub source: u32,
+    /// Number of the shard's first file in the list of all files.
+    pub first_origin: u32,
 }
 
 pub struct Corpus {
-    stem: PathBuf,
-    text: Mmap,
-    index: Mmap,
+    shards: Vec<(Shard, ShardRef)>,
+    /// First document of each shard, and the number of documents.
+    starts: Vec<u32>,
+    text_bytes: u64,
 }
 
 impl Corpus {
-    pub fn open(stem: &Path) -> Result<Self> {
-        let corpus = Corpus {
-            stem: stem.to_path_buf(),
-            text: map_file(&text_path(stem))?,
-            index: map_file(&index_path(stem))?,
-        };
-        if corpus.is_empty() {
+    pub fn open(refs: &[ShardRef]) -> Result<Self> {
+        let (mut shards, mut starts) = (Vec::new(), vec![0u32]);
+        let (mut num_documents, mut text_bytes) = (0u64, 0u64);
+        for one in refs {
+            let shard = Shard::open(&one.folder)?;
+            num_documents += shard.len() as u64;
+            text_bytes += shard.text_bytes();
+            let fits = u32::try_from(num_documents).map_err(|_| {
+                Error::Split(format!(
+                    "the sources hold more than {} documents, which is what one preparation can take: split them",
+                    u32::MAX
+                ))
+            })?;
+            starts.push(fits);
+            shards.push((shard, one.clone()));
+        }
+        if num_documents == 0 {
             return Err(Error::Split(
                 "the sources hold no text at all: add documents that are not empty".into(),
             ));
         }
-        if corpus.len() > u32::MAX as usize {
-            return Err(Error::Split(format!(
-                "the sources hold {} documents and one preparation can take {}: split them",
-                corpus.len(),
-                u32::MAX
-            )));
-        }
-        Ok(corpus)
+        Ok(Corpus {
+            shards,
+            starts,
+            text_bytes,
+        })
     }
 
-    pub fn len(&self) -> usize {
-        self.index.len() / RECORD_BYTES
+    pub fn len(&self) -> u32 {
+        self.starts.last().copied().unwrap_or(0)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -158,93 +73,158 @@ impl Corpus {
     }
 
     pub fn text_bytes(&self) -> u64 {
-        self.text.len() as u64
+        self.text_bytes
     }
 
-    fn record(&self, document: usize) -> Result<Record> {
-        let start = document * RECORD_BYTES;
-        self.index
-            .get(start..start + RECORD_BYTES)
-            .map(Record::from_bytes)
-            .ok_or_else(|| self.broken(start as u64, "a record", "the end of the file"))
+    pub fn num_sources(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|(_, one)| one.source as usize + 1)
+            .max()
+            .unwrap_or(0)
     }
 
-    pub fn hash(&self, document: usize) -> Result<u64> {
-        Ok(self.record(document)?.hash)
+    fn find(&self, document: u32) -> Result<(&Shard, &ShardRef, usize)> {
+        let (number, place) = self.locate(document)?;
+        match self.shards.get(number) {
+            Some((shard, one)) => Ok((shard, one, place)),
+            None => Err(Error::Split(format!("document {document} is in no shard"))),
+        }
     }
 
-    pub fn source(&self, document: usize) -> Result<u32> {
-        Ok(self.record(document)?.source)
+    /// The shard of a document, and the document's place in it.
+    pub fn locate(&self, document: u32) -> Result<(usize, usize)> {
+        let number = self
+            .starts
+            .partition_point(|start| *start <= document)
+            .saturating_sub(1);
+        match self.starts.get(number) {
+            Some(start) if document < self.len() => Ok((number, (document - start) as usize)),
+            _ => Err(Error::Argument {
+                name: "document",
+                expected: format!("below {}", self.len()),
+                got: document.to_string(),
+            }),
+        }
     }
 
-    pub fn document_bytes(&self, document: usize) -> Result<u64> {
+    /// Its documents' numbers: those of one shard lie together.
+    pub fn shard_documents(&self, shard: usize) -> std::ops::Range<u32> {
+        let at = |place: usize| self.starts.get(place).copied().unwrap_or(self.len());
+        at(shard)..at(shard + 1)
+    }
+
+    pub fn num_shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub fn record(&self, document: u32) -> Result<Record> {
+        let (shard, _, place) = self.find(document)?;
+        shard.record(place)
+    }
+
+    pub fn source(&self, document: u32) -> Result<u32> {
+        Ok(self.find(document)?.1.source)
+    }
+
+    /// Number of the document's file in the list of all files.
+    pub fn origin(&self, document: u32) -> Result<u32> {
+        let (shard, one, place) = self.find(document)?;
+        Ok(one.first_origin + shard.record(place)?.file)
+    }
+
+    pub fn language(&self, document: u32) -> Result<Language> {
+        Ok(self.record(document)?.language)
+    }
+
+    pub fn document_bytes(&self, document: u32) -> Result<u64> {
         Ok(self.record(document)?.text_bytes)
     }
 
-    pub fn text(&self, document: usize) -> Result<&str> {
-        let record = self.record(document)?;
-        let end = record.offset.saturating_add(record.text_bytes) as usize;
-        self.text
-            .get(record.offset as usize..end)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .ok_or_else(|| {
-                self.broken(
-                    record.offset,
-                    "UTF-8 text",
-                    "something else or the end of the file",
-                )
-            })
+    /// The sentence for a document whose text is not what was stored.
+    pub fn damaged(&self, document: u32) -> Error {
+        match self.find(document) {
+            Ok((_, one, _)) => Error::Format {
+                file: one.folder.clone(),
+                offset: 0,
+                what: "the text of a document",
+                expected: "as it was stored".into(),
+                got: "different".into(),
+            },
+            Err(error) => error,
+        }
     }
 
-    fn broken(&self, offset: u64, expected: &str, got: &str) -> Error {
-        Error::Format {
-            file: text_path(&self.stem),
-            offset,
-            what: "the corpus file",
-            expected: expected.into(),
-            got: got.into(),
-        }
+    pub fn text(&self, document: u32) -> Result<&str> {
+        let (shard, _, place) = self.find(document)?;
+        shard.text(place)
     }
 }
 
-pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(|error| Error::io("open", path, error))?;
-    // SAFETY: these files are written once, renamed into place or private to this process, and never changed after.
-    unsafe { Mmap::map(&file) }.map_err(|error| Error::io("map", path, error))
+impl Documents for Corpus {
+    fn len(&self) -> u32 {
+        Corpus::len(self)
+    }
+
+    fn hash(&self, document: u32) -> Result<u64> {
+        Ok(self.record(document)?.hash)
+    }
+
+    fn signature(&self, document: u32) -> Result<Signature> {
+        let (shard, _, place) = self.find(document)?;
+        shard.signature(place)
+    }
+
+    fn text(&self, document: u32) -> Result<&str> {
+        Corpus::text(self, document)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// The numbers of documents that are left out, as a bit each; stored as the work file `dropped`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    bits: Vec<u8>,
+}
 
-    proptest! {
-        #[test]
-        fn documents_come_back_normalised_in_any_order(texts in prop::collection::vec(".{0,40}", 1..20)) {
-            let folder = tempfile::tempdir().unwrap();
-            let stem = folder.path().join("corpus");
-            let mut writer = CorpusWriter::create(&stem).unwrap();
-            let mut expected = Vec::new();
-            for (number, text) in texts.iter().enumerate() {
-                let kept = writer.push(text, number as u32).unwrap();
-                prop_assert_eq!(kept.is_none(), text.trim().is_empty());
-                if kept.is_some() {
-                    expected.push((number as u32, text.nfc().collect::<String>()));
-                }
-            }
-            writer.finish().unwrap();
-            match Corpus::open(&stem) {
-                Err(error) => {
-                    prop_assert!(expected.is_empty(), "{}", error);
-                }
-                Ok(corpus) => {
-                    prop_assert_eq!(corpus.len(), expected.len());
-                    for (document, (source, text)) in expected.iter().enumerate().rev() {
-                        prop_assert_eq!(corpus.text(document).unwrap(), text);
-                        prop_assert_eq!(corpus.source(document).unwrap(), *source);
-                    }
-                }
-            }
+impl Dropped {
+    pub fn new(num_documents: u32, duplicates: &Duplicates) -> Self {
+        let mut dropped = Dropped {
+            bits: vec![0; num_documents.div_ceil(8) as usize],
+        };
+        for duplicate in &duplicates.dropped {
+            dropped.insert(duplicate.document);
         }
+        dropped
+    }
+
+    fn insert(&mut self, document: u32) {
+        if let Some(byte) = self.bits.get_mut(document as usize / 8) {
+            *byte |= 1 << (document % 8);
+        }
+    }
+
+    pub fn contains(&self, document: u32) -> bool {
+        self.bits
+            .get(document as usize / 8)
+            .is_some_and(|byte| byte & (1 << (document % 8)) != 0)
+    }
+
+    pub fn write(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, &self.bits).map_err(|error| Error::io("write", path, error))
+    }
+
+    pub fn read(path: &Path, num_documents: u32) -> Result<Self> {
+        let bits = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
+        let expected = num_documents.div_ceil(8) as usize;
+        if bits.len() != expected {
+            return Err(Error::Format {
+                file: path.to_path_buf(),
+                offset: 0,
+                what: "the size",
+                expected: format!("{expected} bytes"),
+                got: format!("{} bytes", bits.len()),
+            });
+        }
+        Ok(Dropped { bits })
     }
 }

@@ -1,154 +1,302 @@
-//! Encoding a corpus into `train.bin` and `val.bin`: ordered, on all cores, in bounded memory.
+//! From the documents of a corpus to token files, in two steps that can each be taken up again after a kill.
+//!
+//! [`encode_shard`] writes the ids of one shard's documents beside each other; [`assemble`] copies them into
+//! `train.bin` and `val.bin` in the order of the split. Memory is one batch, whatever the size of the corpus.
 
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, Dropped};
 use crate::encoder::Encoder;
+use crate::language::Language;
 use crate::progress::{Meter, Progress};
+use crate::shard::{bytes, map_file};
 use crate::split::Split;
-use crate::token_file::{Header, Meta, TokenFileWriter};
-use crate::tokenizer::thread_pool;
+use crate::token_file::{Header, Meta, TokenFileWriter, token_bytes};
 use crate::{Error, Result};
+use memmap2::Mmap;
 use rayon::prelude::*;
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of text encoded at a time; the ids of one such batch are all that is held.
-const BATCH_BYTES: u64 = 8 << 20;
+const BATCH_BYTES: u64 = 4 << 20;
 
-#[derive(Clone, Copy, Debug)]
-pub struct EncodeOptions {
+/// What the encoding of every shard shares.
+pub struct ShardJob<'a> {
+    pub corpus: &'a Corpus,
+    pub dropped: &'a Dropped,
+    pub encoder: &'a Encoder,
     pub bos_id: u32,
     pub eos_id: u32,
-    pub pad_id: Option<u32>,
-    /// The counts by source are at least this long.
-    pub num_sources: usize,
-    /// 0: one for each core.
-    pub num_threads: usize,
 }
 
-/// One written file and its share of each source.
+impl ShardJob<'_> {
+    /// Writes `tokens` (ids, u16 or u32) and `ends` (u64 each: where a document's tokens end) into `folder`.
+    /// Each document is bos, its ids, eos; a dropped one has none.
+    pub fn encode(
+        &self,
+        shard: usize,
+        pool: &rayon::ThreadPool,
+        folder: &Path,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let documents = self.corpus.shard_documents(shard);
+        let mut total = 0;
+        for document in documents.clone() {
+            total += self.corpus.document_bytes(document)?;
+        }
+        let (mut meter, mut done) = (Meter::new(progress, total), 0);
+        let mut writer = EncodedWriter::create(folder, token_bytes(vocab_size(self.encoder)?))?;
+        let mut documents = documents.peekable();
+        while documents.peek().is_some() {
+            let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+            while batch_bytes < BATCH_BYTES
+                && let Some(document) = documents.next()
+            {
+                batch_bytes += self.corpus.document_bytes(document)?;
+                batch.push(document);
+            }
+            let encoded: Result<Vec<Vec<u32>>> = pool.install(|| {
+                batch
+                    .par_iter()
+                    .map(|document| self.encode_document(*document))
+                    .collect()
+            });
+            for tokens in encoded? {
+                writer.push(&tokens)?;
+            }
+            done += batch_bytes;
+            meter.tick(done)?;
+        }
+        meter.finish()?;
+        writer.finish()
+    }
+
+    fn encode_document(&self, document: u32) -> Result<Vec<u32>> {
+        if self.dropped.contains(document) {
+            return Ok(Vec::new());
+        }
+        let text = self.corpus.text(document)?;
+        // Shards are not synced to the disk: a power failure may have left one with its size and without its text.
+        if xxh3_64(text.as_bytes()) != self.corpus.record(document)?.hash {
+            return Err(self.corpus.damaged(document));
+        }
+        let mut tokens = Vec::with_capacity(text.len() / 4 + 2);
+        tokens.push(self.bos_id);
+        self.encoder.encode_into(text, &mut tokens)?;
+        tokens.push(self.eos_id);
+        Ok(tokens)
+    }
+}
+
+/// As a token file stores it.
+pub fn vocab_size(encoder: &Encoder) -> Result<u32> {
+    u32::try_from(encoder.vocab_size()).map_err(|_| Error::Argument {
+        name: "vocab_size",
+        expected: "below 2^32".into(),
+        got: encoder.vocab_size().to_string(),
+    })
+}
+
+struct EncodedWriter {
+    folder: PathBuf,
+    tokens: BufWriter<File>,
+    ends: BufWriter<File>,
+    token_bytes: u32,
+    num_tokens: u64,
+    scratch: Vec<u8>,
+}
+
+impl EncodedWriter {
+    fn create(folder: &Path, token_bytes: u32) -> Result<Self> {
+        let open = |name: &str| {
+            let path = folder.join(name);
+            File::create(&path)
+                .map(|file| BufWriter::with_capacity(1 << 20, file))
+                .map_err(|error| Error::io("create", &path, error))
+        };
+        Ok(EncodedWriter {
+            folder: folder.to_path_buf(),
+            tokens: open("tokens")?,
+            ends: open("ends")?,
+            token_bytes,
+            num_tokens: 0,
+            scratch: Vec::new(),
+        })
+    }
+
+    fn push(&mut self, ids: &[u32]) -> Result<()> {
+        self.scratch.clear();
+        for id in ids {
+            let bytes = id.to_le_bytes();
+            self.scratch
+                .extend(bytes.get(..self.token_bytes as usize).unwrap_or(&bytes));
+        }
+        self.num_tokens += ids.len() as u64;
+        self.tokens
+            .write_all(&self.scratch)
+            .and_then(|()| self.ends.write_all(&self.num_tokens.to_le_bytes()))
+            .map_err(|error| Error::io("write", &self.folder, error))
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.tokens
+            .flush()
+            .and_then(|()| self.ends.flush())
+            .map_err(|error| Error::io("write", &self.folder, error))
+    }
+}
+
+/// What [`encode_shard`] wrote, mapped.
+struct Encoded {
+    folder: PathBuf,
+    tokens: Option<Mmap>,
+    ends: Option<Mmap>,
+    token_bytes: u64,
+}
+
+impl Encoded {
+    fn open(folder: &Path, num_documents: usize, token_bytes: u32) -> Result<Self> {
+        let encoded = Encoded {
+            folder: folder.to_path_buf(),
+            tokens: map_file(&folder.join("tokens"))?,
+            ends: map_file(&folder.join("ends"))?,
+            token_bytes: u64::from(token_bytes),
+        };
+        let tokens = encoded.end(num_documents) * encoded.token_bytes;
+        if bytes(&encoded.ends).len() != num_documents * 8 || bytes(&encoded.tokens).len() as u64 != tokens {
+            return Err(encoded.broken());
+        }
+        Ok(encoded)
+    }
+
+    /// Tokens before document number `place`.
+    fn end(&self, place: usize) -> u64 {
+        let Some(before) = place.checked_sub(1) else {
+            return 0;
+        };
+        bytes(&self.ends)
+            .get(before * 8..before * 8 + 8)
+            .map_or(0, bytemuck::pod_read_unaligned)
+    }
+
+    fn document(&self, place: usize) -> Result<&[u8]> {
+        let span = self.end(place) * self.token_bytes..self.end(place + 1) * self.token_bytes;
+        bytes(&self.tokens)
+            .get(span.start as usize..span.end as usize)
+            .ok_or_else(|| self.broken())
+    }
+
+    fn broken(&self) -> Error {
+        Error::Format {
+            file: self.folder.clone(),
+            offset: 0,
+            what: "the encoded shard",
+            expected: "one that belongs to its text".into(),
+            got: "another".into(),
+        }
+    }
+}
+
+/// What went into one token file.
 #[derive(Clone, Debug)]
-pub struct EncodeReport {
+pub struct FileReport {
     pub header: Header,
-    /// Tokens of each source, by source index.
-    pub source_tokens: Vec<u64>,
-    pub source_documents: Vec<u64>,
+    /// [source][language] -> (documents, tokens, bytes of text).
+    pub counts: Vec<[Counts; Language::COUNT]>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub documents: u64,
+    pub tokens: u64,
+    pub text_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
-pub struct EncodeReports {
-    pub train: EncodeReport,
-    pub val: EncodeReport,
+pub struct FileReports {
+    pub train: FileReport,
+    pub val: FileReport,
 }
 
-/// Writes `train.bin` and `val.bin` into `out_dir`. Each document becomes bos, its ids, eos.
-pub fn encode_corpus(
+/// Writes `train.bin` and `val.bin` into `out_dir`. `encoded` holds the folders of all shards, in order.
+pub fn assemble(
     corpus: &Corpus,
     split: &Split,
-    encoder: &Encoder,
-    options: &EncodeOptions,
+    encoded: &[PathBuf],
+    meta: &Meta,
     out_dir: &Path,
     progress: &mut Progress,
-) -> Result<EncodeReports> {
-    let total = total_bytes(corpus, split.val())? + total_bytes(corpus, split.train())?;
-    let mut job = Job {
+) -> Result<FileReports> {
+    let token_bytes = token_bytes(meta.vocab_size);
+    let mut parts = Vec::with_capacity(encoded.len());
+    for (shard, folder) in encoded.iter().enumerate() {
+        let num_documents = corpus.shard_documents(shard).len();
+        parts.push(Encoded::open(folder, num_documents, token_bytes)?);
+    }
+    let mut assembly = Assembly {
         corpus,
-        encoder,
-        options,
-        pool: thread_pool(options.num_threads)?,
-        meter: Meter::new(progress, total),
+        parts,
+        meta,
+        meter: Meter::new(progress, corpus.text_bytes()),
         done: 0,
     };
-    let val = job.write(&out_dir.join("val.bin"), split.val())?;
-    let train = job.write(&out_dir.join("train.bin"), split.train())?;
-    job.meter.finish()?;
-    Ok(EncodeReports { train, val })
+    let val = assembly.write(
+        &out_dir.join("val.bin"),
+        split.val().iter().copied(),
+        split.val().len() as u64,
+    )?;
+    let train = assembly.write(&out_dir.join("train.bin"), split.train(), split.num_train())?;
+    assembly.meter.finish()?;
+    Ok(FileReports { train, val })
 }
 
-fn total_bytes(corpus: &Corpus, documents: impl Iterator<Item = u32>) -> Result<u64> {
-    documents
-        .map(|document| corpus.document_bytes(document as usize))
-        .sum()
-}
-
-struct Job<'a, 'b, 'c> {
+struct Assembly<'a, 'b, 'c> {
     corpus: &'a Corpus,
-    encoder: &'a Encoder,
-    options: &'a EncodeOptions,
-    pool: rayon::ThreadPool,
+    parts: Vec<Encoded>,
+    meta: &'a Meta,
     meter: Meter<'b, 'c>,
     done: u64,
 }
 
-impl Job<'_, '_, '_> {
-    fn write(&mut self, path: &Path, documents: impl ExactSizeIterator<Item = u32>) -> Result<EncodeReport> {
-        let meta = Meta {
-            vocab_size: u32::try_from(self.encoder.vocab_size()).map_err(|_| Error::Argument {
-                name: "vocab_size",
-                expected: "below 2^32".into(),
-                got: self.encoder.vocab_size().to_string(),
-            })?,
-            tokenizer_fingerprint: self.encoder.fingerprint(),
-            bos_id: Some(self.options.bos_id),
-            eos_id: Some(self.options.eos_id),
-            pad_id: self.options.pad_id,
-        };
-        let mut writer = TokenFileWriter::create(path, meta, documents.len() as u64)?;
-        let (mut source_tokens, mut source_documents) = (
-            vec![0; self.options.num_sources],
-            vec![0; self.options.num_sources],
-        );
-        let mut documents = documents.peekable();
-        while documents.peek().is_some() {
-            let batch = self.take_batch(&mut documents)?;
-            let (corpus, encoder, options) = (self.corpus, self.encoder, self.options);
-            let encode = |document: &u32| encode_document(corpus, encoder, options, *document);
-            let encoded: Result<Vec<Vec<u32>>> = self.pool.install(|| batch.par_iter().map(encode).collect());
-            for (document, ids) in batch.iter().zip(encoded?) {
-                let source = self.corpus.source(*document as usize)?;
-                let text_bytes = self.corpus.document_bytes(*document as usize)?;
-                writer.push(&ids, source, text_bytes)?;
-                add(&mut source_tokens, source, ids.len() as u64);
-                add(&mut source_documents, source, 1);
-                self.done += text_bytes;
+impl Assembly<'_, '_, '_> {
+    fn write(
+        &mut self,
+        path: &Path,
+        documents: impl Iterator<Item = u32>,
+        num_documents: u64,
+    ) -> Result<FileReport> {
+        let mut counts = vec![[Counts::default(); Language::COUNT]; self.corpus.num_sources()];
+        let mut writer = TokenFileWriter::create(path, self.meta.clone(), num_documents)?;
+        for document in documents {
+            let (shard, place) = self.corpus.locate(document)?;
+            let part = self
+                .parts
+                .get(shard)
+                .ok_or_else(|| Error::Split(format!("shard {shard} is not encoded")))?;
+            let tokens = part.document(place)?;
+            let record = self.corpus.record(document)?;
+            writer.push_raw(
+                tokens,
+                self.corpus.origin(document)?,
+                record.language as u8,
+                record.text_bytes,
+            )?;
+            let source = self.corpus.source(document)? as usize;
+            if let Some(count) = counts
+                .get_mut(source)
+                .and_then(|row| row.get_mut(record.language as usize))
+            {
+                count.documents += 1;
+                count.tokens += tokens.len() as u64 / part.token_bytes;
+                count.text_bytes += record.text_bytes;
             }
+            self.done += record.text_bytes;
             self.meter.tick(self.done)?;
         }
-        Ok(EncodeReport {
+        Ok(FileReport {
             header: writer.finish()?,
-            source_tokens,
-            source_documents,
+            counts,
         })
-    }
-
-    fn take_batch(&self, documents: &mut impl Iterator<Item = u32>) -> Result<Vec<u32>> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH_BYTES
-            && let Some(document) = documents.next()
-        {
-            bytes += self.corpus.document_bytes(document as usize)?;
-            batch.push(document);
-        }
-        Ok(batch)
-    }
-}
-
-fn encode_document(
-    corpus: &Corpus,
-    encoder: &Encoder,
-    options: &EncodeOptions,
-    document: u32,
-) -> Result<Vec<u32>> {
-    let mut ids = encoder.encode(corpus.text(document as usize)?)?;
-    ids.insert(0, options.bos_id);
-    ids.push(options.eos_id);
-    Ok(ids)
-}
-
-fn add(counts: &mut Vec<u64>, source: u32, amount: u64) {
-    let source = source as usize;
-    if counts.len() <= source {
-        counts.resize(source + 1, 0);
-    }
-    if let Some(count) = counts.get_mut(source) {
-        *count += amount;
     }
 }

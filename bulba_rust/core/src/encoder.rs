@@ -1,37 +1,32 @@
 //! Text to ids with a byte-level BPE tokenizer.json.
 //!
-//! For the pipeline that [`crate::tokenizer::train`] writes, pieces are cut by [`Pretokenizer`] and their ids cached,
-//! which gives the same ids as the `tokenizers` crate (tested) many times faster; any other pipeline runs in the crate.
+//! The pipeline that [`crate::tokenizer::train`] writes, which is Llama 3's, runs in [`Llama3`], with the same ids as
+//! the `tokenizers` crate (tested) many times faster; any other pipeline runs in the crate.
 
-use crate::pretokenize::{LLAMA3_REGEX, Pretokenizer, byte_alphabet, byte_level};
+use crate::llama3::Llama3;
+use crate::threads::thread_pool;
+use crate::vocabulary::Vocabulary;
 use crate::{Error, Result};
 use ahash::AHashMap;
-use serde_json::{Value, json};
+use rayon::prelude::*;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use tokenizers::{Model, Tokenizer};
+use tokenizers::Tokenizer;
 
 /// Text to ids, without bos and eos; the literal text of a special token is ordinary text.
 pub struct Encoder {
-    tokenizer: Tokenizer,
+    pipeline: Pipeline,
     fingerprint: [u8; 32],
-    /// Present when the pipeline is exactly the one that [`train`] writes.
-    fast: Option<Fast>,
+    vocab_size: usize,
+    /// What each id stands for; a special token stands for no bytes.
+    token_bytes: AHashMap<u32, Box<[u8]>>,
 }
 
-struct Fast {
-    pretokenizer: Pretokenizer,
-    alphabet: [char; 256],
-    /// One cache a thread, so that the locks are never waited for.
-    caches: Vec<Mutex<Cache>>,
+enum Pipeline {
+    Llama3(Box<Llama3>),
+    Any(Box<Tokenizer>),
 }
-
-/// The ids of pieces met before.
-type Cache = AHashMap<Box<str>, Arc<[u32]>>;
-
-/// Distinct pieces kept a thread; natural text has few common ones.
-const CACHED_PIECES: usize = 1 << 17;
 
 impl Encoder {
     pub fn open(path: &Path) -> Result<Self> {
@@ -48,21 +43,15 @@ impl Encoder {
             .with_truncation(None)
             .map_err(|error| fault(error.to_string()))?
             .with_padding(None);
-        let fast = if is_llama3(&value) {
-            Some(Fast {
-                pretokenizer: Pretokenizer::new()?,
-                alphabet: byte_alphabet(),
-                caches: (0..=rayon::max_num_threads().min(256))
-                    .map(|_| Mutex::default())
-                    .collect(),
-            })
-        } else {
-            None
-        };
+        let largest = tokenizer.get_vocab(true).into_values().max();
         Ok(Encoder {
-            tokenizer,
+            vocab_size: largest.map_or(0, |id| id as usize + 1),
+            token_bytes: token_bytes(&value["model"], &tokenizer),
+            pipeline: match Llama3::new(&value)? {
+                Some(llama3) => Pipeline::Llama3(Box::new(llama3)),
+                None => Pipeline::Any(Box::new(tokenizer)),
+            },
             fingerprint: Sha256::digest(&bytes).into(),
-            fast,
         })
     }
 
@@ -73,74 +62,83 @@ impl Encoder {
 
     /// Ids run from 0 to this number.
     pub fn vocab_size(&self) -> usize {
-        let largest = self.tokenizer.get_vocab(true).into_values().max();
-        largest.map_or(0, |id| id as usize + 1)
+        self.vocab_size
     }
 
-    /// The ids of a text in NFC.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let fault = |error: tokenizers::Error| Error::Tokenizer {
-            file: PathBuf::from("encoding"),
-            reason: error.to_string(),
-        };
-        match &self.fast {
-            Some(fast) => fast.encode(text, &self.tokenizer).map_err(fault),
-            None => {
-                let encoding = self.tokenizer.encode_fast(text, false).map_err(fault)?;
-                Ok(encoding.get_ids().to_vec())
-            }
-        }
-    }
-}
-
-impl Fast {
-    fn encode(&self, text: &str, tokenizer: &Tokenizer) -> std::result::Result<Vec<u32>, tokenizers::Error> {
         let mut ids = Vec::with_capacity(text.len() / 4);
-        let thread = rayon::current_thread_index().map_or(0, |index| index + 1) % self.caches.len();
-        let mut nobody = Cache::new();
-        let mut lock = self.caches.get(thread).and_then(|cache| cache.try_lock().ok());
-        let cache = lock.as_deref_mut().unwrap_or(&mut nobody);
-        for piece in self.pretokenizer.pieces(text) {
-            if let Some(known) = cache.get(piece) {
-                ids.extend_from_slice(known);
-                continue;
-            }
-            let tokens = tokenizer
-                .get_model()
-                .tokenize(&byte_level(piece, &self.alphabet))?;
-            let start = ids.len();
-            ids.extend(tokens.iter().map(|token| token.id));
-            if cache.len() < CACHED_PIECES {
-                cache.insert(piece.into(), ids.get(start..).unwrap_or_default().into());
-            }
-        }
+        self.encode_into(text, &mut ids)?;
         Ok(ids)
     }
+
+    /// The ids of `text` go behind `ids`. As many threads as like may encode at a time.
+    pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        match &self.pipeline {
+            Pipeline::Llama3(llama3) => llama3.encode(text, ids),
+            Pipeline::Any(tokenizer) => {
+                let encoding = tokenizer
+                    .encode_fast(text, false)
+                    .map_err(|error| Error::Tokenizer {
+                        file: PathBuf::from("encoding"),
+                        reason: error.to_string(),
+                    })?;
+                ids.extend_from_slice(encoding.get_ids());
+                Ok(())
+            }
+        }
+    }
+
+    /// The ids of each text, on `num_threads` threads; 0: one for each core.
+    pub fn encode_batch(
+        &self,
+        texts: &[impl AsRef<str> + Sync],
+        num_threads: usize,
+    ) -> Result<Vec<Vec<u32>>> {
+        let pool = thread_pool(num_threads)?;
+        pool.install(|| texts.par_iter().map(|text| self.encode(text.as_ref())).collect())
+    }
+
+    /// The number of ids of each text, with threads as in [`Encoder::encode_batch`].
+    pub fn count_tokens(&self, texts: &[impl AsRef<str> + Sync], num_threads: usize) -> Result<Vec<usize>> {
+        let pool = thread_pool(num_threads)?;
+        let count = |ids: &mut Vec<u32>, text: &str| {
+            ids.clear();
+            self.encode_into(text, ids)?;
+            Ok(ids.len())
+        };
+        pool.install(|| {
+            let texts = texts.par_iter();
+            texts
+                .map_init(Vec::new, |ids, text| count(ids, text.as_ref()))
+                .collect()
+        })
+    }
+
+    /// The bytes that `ids` stand for; a special token stands for none. Of the ids of a text they are the text, in NFC
+    /// if the tokenizer normalises, but ids in another order may give bytes that are not UTF-8.
+    pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(4 * ids.len());
+        for id in ids {
+            let token = self.token_bytes.get(id).ok_or_else(|| Error::Argument {
+                name: "token id",
+                expected: format!(
+                    "an entry of the vocabulary of {} that stands for bytes",
+                    self.vocab_size
+                ),
+                got: id.to_string(),
+            })?;
+            bytes.extend_from_slice(token);
+        }
+        Ok(bytes)
+    }
 }
 
-/// Whether a tokenizer.json is the pipeline that [`train`] writes: then cutting, bytes and merges are all there is.
-fn is_llama3(tokenizer: &Value) -> bool {
-    let normalizer = &tokenizer["normalizer"];
-    let split = &tokenizer["pre_tokenizer"]["pretokenizers"];
-    let model = &tokenizer["model"];
-    let plain = |name: &str| model[name].is_null() || model[name] == json!("") || model[name] == json!(false);
-    let added = tokenizer["added_tokens"].as_array();
-    (normalizer.is_null() || *normalizer == json!({"type": "NFC"}))
-        && split.as_array().is_some_and(|steps| steps.len() == 2)
-        && split[0]
-            == json!({"type": "Split", "pattern": {"Regex": LLAMA3_REGEX}, "behavior": "Isolated", "invert": false})
-        && split[1]["type"] == "ByteLevel"
-        && split[1]["add_prefix_space"] == json!(false)
-        && split[1]["use_regex"] == json!(false)
-        && model["type"] == "BPE"
-        && [
-            "dropout",
-            "unk_token",
-            "continuing_subword_prefix",
-            "end_of_word_suffix",
-            "byte_fallback",
-        ]
-        .into_iter()
-        .all(plain)
-        && added.is_none_or(|tokens| tokens.iter().all(|token| token["special"] == json!(true)))
+fn token_bytes(model: &Value, tokenizer: &Tokenizer) -> AHashMap<u32, Box<[u8]>> {
+    let tokens = Vocabulary::new(model).map(|vocabulary| vocabulary.tokens());
+    let tokens = tokens.into_iter().flatten().map(|(bytes, id)| (id, bytes));
+    let added = tokenizer.get_added_tokens_decoder().into_iter();
+    let special = added.filter(|(_, token)| token.special);
+    tokens
+        .chain(special.map(|(id, _)| (id, Box::default())))
+        .collect()
 }

@@ -25,7 +25,7 @@ pub enum Error {
     NotUtf8 {
         file: PathBuf,
         offset: u64,
-        hint: &'static str,
+        hint: String,
     },
     #[error("{}, {place}: {reason}; mend it, or set data.on_bad=skip to leave it out", file.display())]
     BadDocument {
@@ -45,7 +45,22 @@ pub enum Error {
         got: String,
     },
     #[error(
-        "{} was written with another tokenizer (fingerprint {got}, expected {expected}): prepare the data with the tokenizer of this run",
+        "{} has format version {got} at byte {offset} and this Bulba reads version {expected}: prepare the data again",
+        file.display()
+    )]
+    OtherVersion {
+        file: PathBuf,
+        offset: u64,
+        expected: u32,
+        got: u32,
+    },
+    #[error(
+        "{} has its bytes in big-endian order from byte 0 on and token files are little-endian: prepare the data again",
+        file.display()
+    )]
+    ForeignByteOrder { file: PathBuf },
+    #[error(
+        "{} was written with another tokenizer (fingerprint {got} at byte 40, expected {expected}): prepare the data with the tokenizer of this run",
         file.display()
     )]
     OtherTokenizer {
@@ -53,6 +68,13 @@ pub enum Error {
         expected: String,
         got: String,
     },
+    #[error("{}: {reason}; delete the file, it is made again at the next start", file.display())]
+    Plan { file: PathBuf, reason: String },
+    #[error(
+        "cannot write {}, the plan of the rows beside the token file ({source}): allow writing in that folder, set data.cache_dir to another one, or set data.mode=chunked, which needs no plan",
+        file.display()
+    )]
+    PlanFolder { file: PathBuf, source: io::Error },
     #[error("tokenizer {}: {reason}", file.display())]
     Tokenizer { file: PathBuf, reason: String },
     #[error(

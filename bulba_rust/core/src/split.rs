@@ -1,100 +1,117 @@
 //! Which documents train, which validate, and in what order the training documents are written.
 //!
 //! The side of a document depends on its text and the seed alone, so equal texts always land together and adding
-//! files moves nothing. `weight` of a source is how many times each of its training documents appears in one pass.
+//! files moves nothing. Documents of one source lie together, in a seeded random order.
 
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, Dropped};
 use crate::permutation::{Permutation, mix_pair};
 use crate::{Error, Result};
+use std::ops::Range;
 
 #[derive(Clone, Debug)]
 pub struct SplitOptions {
     pub val_frac: f64,
     pub seed: u64,
-    /// One weight per source; sources beyond the list weigh 1.
-    pub weights: Vec<f64>,
 }
 
-/// Domain separation of the seed: the side, the repeats and the order must not be correlated.
+/// Domain separation of the seed: the side and the orders must not be correlated.
 const SIDE: u64 = 1;
-const REPEAT: u64 = 2;
 const ORDER: u64 = 3;
+const SAMPLE: u64 = 4;
 
 pub struct Split {
-    entries: Vec<u32>,
-    order: Permutation,
+    /// Documents in the order of the corpus, so those of one source lie together.
+    train: Vec<u32>,
+    /// The part of `train` of each source that has one, with its permutation.
+    sources: Vec<(Range<usize>, Permutation)>,
     val: Vec<u32>,
+    seed: u64,
 }
 
 impl Split {
-    pub fn new(corpus: &Corpus, options: &SplitOptions) -> Result<Self> {
+    pub fn new(corpus: &Corpus, dropped: &Dropped, options: &SplitOptions) -> Result<Self> {
         check(options)?;
-        let num_documents = corpus.len();
-        let mut keys = Vec::with_capacity(num_documents);
-        for document in 0..num_documents {
-            keys.push(mix_pair(mix_pair(options.seed, SIDE), corpus.hash(document)?));
+        let key = |hash: u64| mix_pair(mix_pair(options.seed, SIDE), hash);
+        let mut extremes: Option<(u64, u64)> = None;
+        for document in kept(corpus, dropped) {
+            let key = key(corpus.record(document)?.hash);
+            let (low, high) = extremes.unwrap_or((key, key));
+            extremes = Some((low.min(key), high.max(key)));
         }
-        let threshold = threshold(&keys, options.val_frac)?;
-        let (mut entries, mut val) = (Vec::new(), Vec::new());
-        for (document, key) in keys.into_iter().enumerate() {
-            if key < threshold {
-                val.push(document as u32);
+        let threshold = threshold(extremes, options.val_frac)?;
+        let mut split = Split {
+            train: Vec::new(),
+            sources: Vec::new(),
+            val: Vec::new(),
+            seed: options.seed,
+        };
+        let mut source = None;
+        for document in kept(corpus, dropped) {
+            if key(corpus.record(document)?.hash) < threshold {
+                split.val.push(document);
                 continue;
             }
-            let source = corpus.source(document)? as usize;
-            let weight = options.weights.get(source).copied().unwrap_or(1.0);
-            for _ in 0..repeats(weight, options.seed, document as u64) {
-                entries.push(document as u32);
+            let its_source = corpus.source(document)?;
+            if source.is_some_and(|source| source != its_source) {
+                split.close_source();
             }
+            source = Some(its_source);
+            split.train.push(document);
         }
-        if entries.is_empty() {
-            return Err(Error::Split(format!(
-                "no document is left to train on after the weights {:?}: raise a source's weight or add text",
-                options.weights
-            )));
-        }
-        let order = Permutation::new(entries.len() as u64, options.seed, ORDER);
-        Ok(Split { entries, order, val })
+        split.close_source();
+        Ok(split)
     }
 
-    /// Training documents in the order of the stream; a document of weight 2 occurs twice.
-    pub fn train(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        (0..self.entries.len()).map(|place| {
-            let entry = self.order.get(place as u64) as usize;
-            self.entries.get(entry).copied().unwrap_or_default()
+    /// Ends the source whose documents were pushed last.
+    fn close_source(&mut self) {
+        let start = self.sources.last().map_or(0, |(documents, _)| documents.end);
+        let count = (self.train.len() - start) as u64;
+        let order = Permutation::new(count, self.seed, mix_pair(ORDER, self.sources.len() as u64));
+        self.sources.push((start..self.train.len(), order));
+    }
+
+    /// Training documents as they are written: source after source.
+    pub fn train(&self) -> impl Iterator<Item = u32> + '_ {
+        self.sources.iter().flat_map(|(documents, order)| {
+            let members = self.train.get(documents.clone()).unwrap_or_default();
+            (0..order.len()).filter_map(|place| members.get(order.get(place) as usize).copied())
         })
     }
 
-    /// Validation documents in the order of the corpus.
-    pub fn val(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        self.val.iter().copied()
+    /// Training documents of all sources mixed: any beginning of it is a fair sample.
+    pub fn sample(&self) -> impl Iterator<Item = u32> + '_ {
+        let order = Permutation::new(self.train.len() as u64, self.seed, SAMPLE);
+        (0..order.len()).filter_map(move |place| self.train.get(order.get(place) as usize).copied())
     }
+
+    pub fn num_train(&self) -> u64 {
+        self.train.len() as u64
+    }
+
+    /// Validation documents in the order of the corpus.
+    pub fn val(&self) -> &[u32] {
+        &self.val
+    }
+}
+
+fn kept<'a>(corpus: &Corpus, dropped: &'a Dropped) -> impl Iterator<Item = u32> + 'a {
+    (0..corpus.len()).filter(|document| !dropped.contains(*document))
 }
 
 fn check(options: &SplitOptions) -> Result<()> {
-    if !(options.val_frac > 0.0 && options.val_frac < 1.0) {
-        return Err(Error::Argument {
-            name: "data.val_frac",
-            expected: "a fraction above 0 and below 1".into(),
-            got: options.val_frac.to_string(),
-        });
+    if options.val_frac > 0.0 && options.val_frac < 1.0 {
+        return Ok(());
     }
-    for weight in &options.weights {
-        if !(*weight > 0.0 && *weight <= 1000.0) {
-            return Err(Error::Argument {
-                name: "weight of a source",
-                expected: "a number above 0 and at most 1000".into(),
-                got: weight.to_string(),
-            });
-        }
-    }
-    Ok(())
+    Err(Error::Argument {
+        name: "data.val_frac",
+        expected: "a fraction above 0 and below 1".into(),
+        got: options.val_frac.to_string(),
+    })
 }
 
 /// Documents with a key below the returned value validate. At least one distinct text stays on each side.
-fn threshold(keys: &[u64], val_frac: f64) -> Result<u64> {
-    let lowest = keys.iter().copied().min().unwrap_or(0);
-    let highest = keys.iter().copied().max().unwrap_or(0);
+fn threshold(extremes: Option<(u64, u64)>, val_frac: f64) -> Result<u64> {
+    let (lowest, highest) = extremes.unwrap_or((0, 0));
     if lowest == highest {
         return Err(Error::Split(
             "the sources hold only one distinct document, and validation needs one that training does not see: \
@@ -107,48 +124,57 @@ fn threshold(keys: &[u64], val_frac: f64) -> Result<u64> {
     Ok(wanted.clamp(lowest + 1, highest))
 }
 
-fn repeats(weight: f64, seed: u64, document: u64) -> u64 {
-    let whole = weight.floor();
-    let draw = mix_pair(mix_pair(seed, REPEAT), document) as f64 / 18_446_744_073_709_551_616.0;
-    whole as u64 + u64::from(draw < weight - whole)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::CorpusWriter;
     use proptest::prelude::*;
-    use std::collections::{HashMap, HashSet};
+    use std::collections::HashSet;
 
+    use crate::corpus::ShardRef;
+    use crate::dedup::{Duplicate, Duplicates, Kind};
+    use crate::shard::tests::write;
+
+    /// Texts in shards of their source, which must not fall.
     fn corpus(texts: &[(String, u32)]) -> (tempfile::TempDir, Corpus) {
         let folder = tempfile::tempdir().unwrap();
-        let stem = folder.path().join("corpus");
-        let mut writer = CorpusWriter::create(&stem).unwrap();
-        for (text, source) in texts {
-            writer.push(text, *source).unwrap();
+        let mut refs = Vec::new();
+        for (number, shard) in texts.chunk_by(|one, next| one.1 == next.1).enumerate() {
+            let one = folder.path().join(number.to_string());
+            write(
+                &one,
+                &shard
+                    .iter()
+                    .map(|(text, _)| (text.clone(), 0))
+                    .collect::<Vec<_>>(),
+            );
+            refs.push(ShardRef {
+                folder: one,
+                source: shard[0].1,
+                first_origin: number as u32,
+            });
         }
-        writer.finish().unwrap();
-        let corpus = Corpus::open(&stem).unwrap();
+        let corpus = Corpus::open(&refs).unwrap();
         (folder, corpus)
     }
 
-    fn options(val_frac: f64, seed: u64, weights: &[f64]) -> SplitOptions {
-        SplitOptions {
-            val_frac,
-            seed,
-            weights: weights.to_vec(),
-        }
+    fn split(corpus: &Corpus, val_frac: f64, seed: u64) -> Result<Split> {
+        Split::new(
+            corpus,
+            &Dropped::new(corpus.len(), &Duplicates::default()),
+            &SplitOptions { val_frac, seed },
+        )
     }
 
     proptest! {
         #[test]
         fn equal_texts_share_a_side_and_none_is_lost(
-            numbers in prop::collection::vec(0u32..30, 2..200), val_frac in 0.001f64..0.999, seed: u64,
+            numbers in prop::collection::vec((0u32..30, 0u32..3), 2..200), val_frac in 0.001f64..0.999, seed: u64,
         ) {
-            let texts: Vec<_> = numbers.iter().map(|number| (format!("text {number}"), 0)).collect();
-            let distinct: HashSet<_> = numbers.iter().collect();
+            let mut texts: Vec<_> = numbers.iter().map(|(number, source)| (format!("text {number}"), *source)).collect();
+            texts.sort_by_key(|(_, source)| *source);
+            let distinct: HashSet<_> = numbers.iter().map(|(number, _)| number).collect();
             let (_folder, corpus) = corpus(&texts);
-            let split = match Split::new(&corpus, &options(val_frac, seed, &[])) {
+            let split = match split(&corpus, val_frac, seed) {
                 Ok(split) => split,
                 Err(error) => {
                     prop_assert_eq!(distinct.len(), 1, "{}", error);
@@ -156,16 +182,50 @@ mod tests {
                 }
             };
             let train: Vec<_> = split.train().collect();
-            let val: Vec<_> = split.val().collect();
-            prop_assert!(!train.is_empty() && !val.is_empty());
-            let mut all: Vec<_> = train.iter().chain(&val).copied().collect();
-            all.sort_unstable();
+            prop_assert!(!train.is_empty() && !split.val().is_empty());
+            prop_assert_eq!(train.len() as u64, split.num_train());
+            let sorted = |mut documents: Vec<u32>| { documents.sort_unstable(); documents };
+            let all = sorted(train.iter().chain(split.val()).copied().collect());
             prop_assert_eq!(all, (0..texts.len() as u32).collect::<Vec<_>>());
+            prop_assert_eq!(sorted(split.sample().collect()), sorted(train.clone()));
             let side = |documents: &[u32]| -> HashSet<String> {
-                documents.iter().map(|&document| corpus.text(document as usize).unwrap().to_owned()).collect()
+                documents.iter().map(|&document| corpus.text(document).unwrap().to_owned()).collect()
             };
-            prop_assert!(side(&train).is_disjoint(&side(&val)));
+            prop_assert!(side(&train).is_disjoint(&side(split.val())));
+            // Documents of one source lie together.
+            for documents in [&train[..], split.val()] {
+                let sources: Vec<_> = documents.iter().map(|&document| corpus.source(document).unwrap()).collect();
+                prop_assert!(sources.is_sorted());
+            }
         }
+    }
+
+    #[test]
+    fn dropped_documents_are_on_no_side() {
+        let texts: Vec<_> = (0..50).map(|number| (format!("text {number}"), 0)).collect();
+        let (_folder, corpus) = corpus(&texts);
+        let copies = (0..50).step_by(3).map(|document| Duplicate {
+            document,
+            of: 1,
+            kind: Kind::Exact,
+            jaccard: 1.0,
+        });
+        let duplicates = Duplicates {
+            dropped: copies.collect(),
+            ..Duplicates::default()
+        };
+        let dropped = Dropped::new(corpus.len(), &duplicates);
+        let split = Split::new(
+            &corpus,
+            &dropped,
+            &SplitOptions {
+                val_frac: 0.3,
+                seed: 1,
+            },
+        )
+        .unwrap();
+        let seen: HashSet<_> = split.train().chain(split.val().iter().copied()).collect();
+        assert_eq!(seen, (0..50).filter(|document| document % 3 != 0).collect());
     }
 
     #[test]
@@ -173,55 +233,32 @@ mod tests {
         let texts: Vec<_> = (0..400).map(|number| (format!("text {number}"), 0)).collect();
         let val = |count: usize| -> HashSet<u32> {
             let (_folder, corpus) = corpus(&texts[..count]);
-            Split::new(&corpus, &options(0.1, 5, &[]))
-                .unwrap()
-                .val()
-                .collect()
+            split(&corpus, 0.1, 5).unwrap().val().iter().copied().collect()
         };
         assert!(val(200).is_subset(&val(400)));
     }
 
     #[test]
-    fn weights_set_how_often_a_document_occurs() {
-        let texts: Vec<_> = (0..4000u32)
-            .map(|number| (format!("text {number}"), number % 3))
+    fn the_beginning_of_a_sample_holds_every_source() {
+        let texts: Vec<_> = (0..300)
+            .map(|number| (format!("text {number}"), number / 100))
             .collect();
         let (_folder, corpus) = corpus(&texts);
-        let split = Split::new(&corpus, &options(0.1, 5, &[1.0, 2.5, 0.25])).unwrap();
-        let mut times: HashMap<u32, u32> = HashMap::new();
-        for document in split.train() {
-            *times.entry(document).or_default() += 1;
-        }
-        assert!(times.iter().all(|(document, times)| match document % 3 {
-            0 => *times == 1,
-            1 => (2..=3).contains(times),
-            _ => *times == 1,
-        }));
-        let total = |source: u32| {
-            times
-                .iter()
-                .filter(|(doc, _)| *doc % 3 == source)
-                .map(|(_, times)| *times)
-                .sum::<u32>()
-        };
-        let (once, often, rarely) = (f64::from(total(0)), f64::from(total(1)), f64::from(total(2)));
-        assert!((often / once - 2.5).abs() < 0.2 && (rarely / once - 0.25).abs() < 0.05);
+        let first: HashSet<_> = split(&corpus, 0.1, 5)
+            .unwrap()
+            .sample()
+            .take(30)
+            .map(|document| corpus.source(document).unwrap())
+            .collect();
+        assert_eq!(first.len(), 3);
     }
 
     #[test]
     fn impossible_options_are_named() {
         let (_folder, corpus) = corpus(&[("a".into(), 0), ("b".into(), 0)]);
-        for (val_frac, weight, name) in [
-            (0.0, 1.0, "data.val_frac"),
-            (1.0, 1.0, "data.val_frac"),
-            (f64::NAN, 1.0, "data.val_frac"),
-            (0.5, -1.0, "weight"),
-            (0.5, f64::NAN, "weight"),
-        ] {
-            let error = Split::new(&corpus, &options(val_frac, 0, &[weight]))
-                .err()
-                .unwrap();
-            assert!(error.to_string().contains(name), "{error}");
+        for val_frac in [0.0, 1.0, f64::NAN] {
+            let error = split(&corpus, val_frac, 0).err().unwrap();
+            assert!(error.to_string().contains("data.val_frac"), "{error}");
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The Python module `bulba._rust`: extract arguments, release the GIL, call `bulba-core`, convert the result.
 
+mod buffers;
+mod clean;
 mod corpus;
+mod dedup;
+mod encoder;
+mod sampler;
+mod shard;
 mod token_file;
-mod tokenizer;
 
 use bulba_core::Error;
 use bulba_core::progress::Progress;
@@ -44,9 +49,17 @@ fn run<T: Send>(
 #[pymodule]
 mod _rust {
     #[pymodule_export]
-    use super::corpus::{CorpusWriter, normalize};
+    use super::clean::{clean_text, detect_language};
+    #[pymodule_export]
+    use super::corpus::{Corpus, normalize};
+    #[pymodule_export]
+    use super::dedup::find_duplicates;
+    #[pymodule_export]
+    use super::encoder::Encoder;
+    #[pymodule_export]
+    use super::sampler::Sampler;
+    #[pymodule_export]
+    use super::shard::ShardWriter;
     #[pymodule_export]
     use super::token_file::TokenFile;
-    #[pymodule_export]
-    use super::tokenizer::{encode_corpus, encode_texts, train_tokenizer};
 }

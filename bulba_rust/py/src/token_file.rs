@@ -1,15 +1,16 @@
-use crate::{DataError, to_python};
+use crate::buffers::{check, slice};
+use crate::{run, to_python};
 use bulba_core::Error;
-use bulba_core::sample::Rows;
-use bulba_core::token_file::{self, Tokens, hex};
-use pyo3::buffer::{Element, PyBuffer};
+use bulba_core::token_file::{self, LANGUAGES, Tokens, hex};
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[pyclass(frozen, module = "bulba._rust")]
 pub struct TokenFile {
-    file: token_file::TokenFile,
+    pub file: Arc<token_file::TokenFile>,
 }
 
 #[pymethods]
@@ -21,8 +22,12 @@ impl TokenFile {
         let file = py
             .detach(|| token_file::TokenFile::open(&path, expected.as_ref()))
             .map_err(to_python)?;
-        Ok(TokenFile { file })
+        Ok(TokenFile { file: Arc::new(file) })
     }
+
+    /// Names of the language tags, by tag.
+    #[classattr]
+    const LANGUAGES: [&'static str; LANGUAGES.len()] = LANGUAGES;
 
     #[getter]
     fn num_tokens(&self) -> u64 {
@@ -64,46 +69,63 @@ impl TokenFile {
         self.file.header().meta.pad_id
     }
 
+    /// Name and input files of each source.
+    #[getter]
+    fn sources(&self) -> Vec<(&str, Vec<&str>)> {
+        let sources = self.file.sources().iter();
+        sources
+            .map(|source| {
+                (
+                    source.name.as_str(),
+                    source.files.iter().map(String::as_str).collect(),
+                )
+            })
+            .collect()
+    }
+
+    /// The first document of each source, and the number of documents.
+    #[getter]
+    fn spans(&self) -> Vec<u64> {
+        self.file.spans().to_vec()
+    }
+
+    /// Of the header, and through it of the whole content.
+    #[getter]
+    fn checksum(&self) -> u64 {
+        self.file.header().checksum
+    }
+
     #[getter]
     fn tokenizer_fingerprint(&self) -> String {
         hex(&self.file.header().meta.tokenizer_fingerprint)
     }
 
-    fn rows(&self, seq_len: u64) -> PyResult<u64> {
-        self.file.rows(seq_len).map_err(to_python)
+    #[pyo3(signature = (progress = None))]
+    fn verify(&self, py: Python, progress: Option<Py<PyAny>>) -> PyResult<()> {
+        run(py, progress, |progress| self.file.verify(progress))
     }
 
-    fn eval_rows(&self, seq_len: u64) -> PyResult<u64> {
-        self.file.eval_rows(seq_len).map_err(to_python)
+    /// (first token, token after the last, source, origin, language tag) of one document.
+    fn document(&self, index: u64) -> PyResult<(u64, u64, usize, u32, u8)> {
+        let tokens = self.file.document(index).map_err(to_python)?;
+        let origin = self.file.origins().get(index as usize).copied();
+        let language = self.file.languages().get(index as usize).copied();
+        let source = self.file.source_of(index);
+        Ok((
+            tokens.start,
+            tokens.end,
+            source,
+            origin.unwrap_or_default(),
+            language.unwrap_or_default(),
+        ))
     }
 
-    fn verify(&self, py: Python) -> PyResult<()> {
-        py.detach(|| self.file.verify()).map_err(to_python)
-    }
-
-    fn count_targets(
-        &self,
-        py: Python,
-        first_sample: u64,
-        count: u64,
-        seq_len: u64,
-        seed: Option<u64>,
-    ) -> PyResult<u64> {
-        py.detach(|| self.file.count_targets(first_sample, count, seq_len, seed))
-            .map_err(to_python)
-    }
-
-    /// (first token, token after the last, source index) of one document.
-    fn document(&self, index: usize) -> PyResult<(u64, u64, u32)> {
-        let (offsets, sources) = (self.file.offsets(), self.file.sources());
-        match (offsets.get(index), offsets.get(index + 1), sources.get(index)) {
-            (Some(start), Some(stop), Some(source)) => Ok((*start, *stop, *source)),
-            _ => Err(argument(
-                "document",
-                format!("below {}", sources.len()),
-                index.to_string(),
-            )),
-        }
+    /// (name of the source, name of the input file) of an origin.
+    fn origin(&self, origin: u32) -> PyResult<(&str, &str)> {
+        let found = self.file.origin(origin);
+        let named =
+            found.and_then(|(source, file)| Some((self.file.sources().get(source)?.name.as_str(), file)));
+        named.ok_or_else(|| argument("origin", "the number of an input file".into(), origin.to_string()))
     }
 
     /// Copies tokens start .. start + len(out) into `out`.
@@ -124,58 +146,6 @@ impl TokenFile {
         });
         Ok(())
     }
-
-    #[allow(clippy::too_many_arguments)] // the buffers belong to the caller
-    fn fill(
-        &self,
-        py: Python,
-        first_sample: u64,
-        count: u64,
-        seed: Option<u64>,
-        inputs: &Bound<PyAny>,
-        targets: &Bound<PyAny>,
-        positions: &Bound<PyAny>,
-        documents: &Bound<PyAny>,
-    ) -> PyResult<u64> {
-        let inputs = buffer::<i64>(inputs, "inputs", "int64")?;
-        let targets = buffer::<i64>(targets, "targets", "int64")?;
-        let positions = buffer::<i32>(positions, "positions", "int32")?;
-        let documents = buffer::<i32>(documents, "documents", "int32")?;
-        let shape = inputs.shape().to_vec();
-        for (name, other) in [
-            ("targets", targets.shape()),
-            ("positions", positions.shape()),
-            ("documents", documents.shape()),
-        ] {
-            if other != shape {
-                return Err(argument(
-                    name,
-                    format!("shape {shape:?} as inputs"),
-                    format!("{other:?}"),
-                ));
-            }
-        }
-        if shape[0] as u64 != count {
-            return Err(argument(
-                "inputs",
-                format!("{count} rows"),
-                format!("{} rows", shape[0]),
-            ));
-        }
-        check_disjoint(&[span(&inputs), span(&targets), span(&positions), span(&documents)])?;
-        // SAFETY: each buffer was checked to be writable, C-contiguous, aligned and apart from the others, and the
-        // caller lends them for this call.
-        let rows = unsafe {
-            Rows {
-                inputs: slice(&inputs),
-                targets: slice(&targets),
-                positions: slice(&positions),
-                documents: slice(&documents),
-            }
-        };
-        py.detach(|| self.file.fill(first_sample, count, shape[1] as u64, seed, rows))
-            .map_err(to_python)
-    }
 }
 
 fn copy<T: Copy + Into<i64>>(tokens: &[T], range: Range<usize>, out: &mut [i64]) {
@@ -184,7 +154,7 @@ fn copy<T: Copy + Into<i64>>(tokens: &[T], range: Range<usize>, out: &mut [i64])
     }
 }
 
-fn argument(name: &'static str, expected: String, got: String) -> PyErr {
+pub fn argument(name: &'static str, expected: String, got: String) -> PyErr {
     to_python(Error::Argument { name, expected, got })
 }
 
@@ -204,63 +174,4 @@ fn parse_fingerprint(text: &str) -> PyResult<[u8; 32]> {
         *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())?;
     }
     Ok(bytes)
-}
-
-fn buffer<T: Element>(array: &Bound<PyAny>, name: &'static str, dtype: &str) -> PyResult<PyBuffer<T>> {
-    let buffer = PyBuffer::<T>::get(array).map_err(|error| {
-        DataError::new_err(format!(
-            "argument {name}: expected an array of {dtype} [count, seq_len], got another: {error}"
-        ))
-    })?;
-    check(&buffer, name, 2)?;
-    Ok(buffer)
-}
-
-fn check<T: Element>(buffer: &PyBuffer<T>, name: &'static str, dimensions: usize) -> PyResult<()> {
-    if buffer.readonly() || !buffer.is_c_contiguous() || buffer.dimensions() != dimensions {
-        return Err(argument(
-            name,
-            format!("a writable C-contiguous array of {dimensions} dimensions"),
-            format!(
-                "readonly={} contiguous={} dimensions={}",
-                buffer.readonly(),
-                buffer.is_c_contiguous(),
-                buffer.dimensions()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-fn span<T: Element>(buffer: &PyBuffer<T>) -> Range<usize> {
-    let start = buffer.buf_ptr() as usize;
-    start..start + buffer.len_bytes()
-}
-
-fn check_disjoint(spans: &[Range<usize>]) -> PyResult<()> {
-    for (number, one) in spans.iter().enumerate() {
-        if spans[number + 1..]
-            .iter()
-            .any(|other| one.start < other.end && other.start < one.end)
-        {
-            return Err(argument(
-                "inputs, targets, positions, documents",
-                "separate arrays".into(),
-                "overlapping ones".into(),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The memory of a buffer that [`check`] has passed.
-///
-/// # Safety
-/// Nothing else may read or write it while the slice lives.
-unsafe fn slice<'a, T: Element>(buffer: &PyBuffer<T>) -> &'a mut [T] {
-    if buffer.item_count() == 0 {
-        return &mut [];
-    }
-    // SAFETY: PyBuffer::get has checked type and alignment; the length is the buffer's own.
-    unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<T>(), buffer.item_count()) }
 }
