@@ -17,7 +17,11 @@ from bulba.errors import BulbaError, ConfigError
 
 app = typer.Typer(help=help_text("app"), no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 bench = typer.Typer(no_args_is_help=True)
+data = typer.Typer(no_args_is_help=True)
+app.add_typer(data, name="data", help=help_text("data"))
 app.add_typer(bench, name="bench", help=help_text("bench"))
+tokenizer = typer.Typer(no_args_is_help=True)
+app.add_typer(tokenizer, name="tokenizer", help=help_text("tokenizer"))
 Settings = Annotated[list[str] | None, typer.Argument(help="key=value", metavar="[KEY=VALUE]...")]
 
 
@@ -48,6 +52,13 @@ def generate(settings: Settings = None) -> None:
     from bulba.run.generate import generate_command
 
     call(generate_command, settings)
+
+
+@app.command(help=help_text("prepare"), context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def prepare(settings: Settings = None) -> None:
+    from bulba.run.prepare import prepare_command
+
+    prepare_command(settings or [])
 
 
 @app.command(help=help_text("compare"))
@@ -96,3 +107,29 @@ def bench_text(settings: Settings = None) -> None:
     from bulba.bench.text import measure_text
 
     call(measure_text, settings)
+
+
+@tokenizer.callback()
+def tokenizer_group() -> None:
+    """Keeps `tokenizer` a group while it has one command."""
+
+
+@tokenizer.command(name="report", help=help_text("tokenizer-report"))
+def tokenizer_report(settings: Settings = None) -> None:
+    from bulba.bench.tokenizers.report import report_command
+
+    call(report_command, settings)
+
+
+@data.command(name="show", help=help_text("data-show"))
+def data_show(settings: Settings = None) -> None:
+    from bulba.run.show import show_command
+
+    call(show_command, settings)
+
+
+@bench.command(name="data", help=help_text("bench-data"))
+def bench_data(settings: Settings = None) -> None:
+    from bulba.bench.data import bench_data as measure
+
+    call(measure, settings)

@@ -19,6 +19,24 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": 'Написати текст навченою моделлю: generate run=last prompt="..."',
         "ru": 'Написать текст обученной моделью: generate run=last prompt="..."',
     },
+    "prepare": {
+        "en": "Read, clean and tokenize texts ahead of training, and report every file: prepare data.path=FOLDER",
+        "be": "Загадзя прачытаць, ачысціць і разбіць тэксты на токены, са справаздачай пра кожны файл: prepare data.path=ТЭЧКА",
+        "uk": "Заздалегідь прочитати, очистити й розбити тексти на токени, зі звітом про кожен файл: prepare data.path=ТЕКА",
+        "ru": "Заранее прочитать, очистить и разбить тексты на токены, с отчётом о каждом файле: prepare data.path=ПАПКА",
+    },
+    "data": {
+        "en": "What a run learns from.",
+        "be": "На чым вучыцца запуск.",
+        "uk": "На чому вчиться запуск.",
+        "ru": "На чём учится запуск.",
+    },
+    "data-show": {
+        "en": "The documents that a step of a run reads, with their files and text: data show run=last step=100",
+        "be": "Дакументы, якія чытае крок запуску, з іх файламі і тэкстам: data show run=last step=100",
+        "uk": "Документи, які читає крок запуску, з їхніми файлами й текстом: data show run=last step=100",
+        "ru": "Документы, которые читает шаг запуска, с их файлами и текстом: data show run=last step=100",
+    },
     "compare": {
         "en": "A table of runs: what differs in their settings, and how they came out.",
         "be": "Табліца запускаў: чым адрозніваюцца налады і што атрымалася.",
@@ -49,6 +67,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Вимірювання завершеного запуску.",
         "ru": "Измерения завершённого запуска.",
     },
+    "bench-data": {
+        "en": "The data engine beside the programs that people use today, on the same texts: bench data text=FOLDER",
+        "be": "Рухавік даных побач з праграмамі, якімі карыстаюцца сёння, на тых самых тэкстах: bench data text=ТЭЧКА",
+        "uk": "Рушій даних поруч із програмами, якими користуються сьогодні, на тих самих текстах: bench data text=ТЕКА",
+        "ru": "Движок данных рядом с программами, которыми пользуются сегодня, на тех же текстах: bench data text=ПАПКА",
+    },
     "bench-words": {
         "en": "Share of words in sampled sentences that occur in the training text, per language.",
         "be": "Доля слоў у напісаных сказах, якія ёсць у навучальным тэксце, для кожнай мовы.",
@@ -60,6 +84,18 @@ TEXTS: dict[str, dict[str, str]] = {
         "be": "Біты на байт на праверачным тэксце побач з уніграмнай энтрапіяй і xz -9.",
         "uk": "Біти на байт на перевірному тексті поряд з уніграмною ентропією та xz -9.",
         "ru": "Биты на байт на проверочном тексте рядом с униграммной энтропией и xz -9.",
+    },
+    "tokenizer": {
+        "en": "What a tokenizer is worth.",
+        "be": "Чаго варты такенізатар.",
+        "uk": "Чого вартий токенізатор.",
+        "ru": "Чего стоит токенизатор.",
+    },
+    "tokenizer-report": {
+        "en": "A tokenizer beside others, by language: report tokenizer=last text=FOLDER others=other.gguf out=FOLDER",
+        "be": "Такенізатар побач з іншымі, па мовах: report tokenizer=last text=ПАПКА others=other.gguf out=ПАПКА",
+        "uk": "Токенізатор поряд з іншими, за мовами: report tokenizer=last text=ТЕКА others=other.gguf out=ТЕКА",
+        "ru": "Токенизатор рядом с другими, по языкам: report tokenizer=last text=ПАПКА others=other.gguf out=ПАПКА",
     },
 }
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bulba.bench.opened import OpenedRun, open_run, texts_of
 from bulba.config.snapshot import write_json
-from bulba.data.datamodule import read_rows
+from bulba.data.datamodule import read_units
 from bulba.stage.losses import bits_per_byte, per_token_losses
 
 
@@ -41,8 +41,8 @@ def model_bits_per_byte(opened: OpenedRun) -> float:
     data, model = opened.data, opened.model
     model.set_kernel("flash")
     nats = 0.0
-    for row in range(0, data.val_file.num_rows(data.seq_len, partial=True)):
-        batch = read_rows(data.val_file, row, 1, data.seq_len, seed=None)
+    for row in range(data.val_sampler.num_units):
+        batch = read_units(data.val_sampler, row, 1)
         hidden = model(batch["inputs"], batch["positions"], batch["documents"])
         nats += float(per_token_losses(hidden, model.head_weight, batch["targets"]).sum(dtype=torch.float64))
     return bits_per_byte(nats, data.val_file.text_bytes)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -47,20 +49,30 @@ def run_hydra(task: Task, config_name: str = "config") -> None:
         if {"--help", "-h"} & set(flags):
             print(help_page(source))
             return
-        failures: list[str] = []
         sys.argv[1:] = arguments_for_hydra(flags, words, source)
         # Hydra would print its own traceback of our sentences.
         os.environ["HYDRA_FULL_ERROR"] = "1"
-        with disk_errors(Path(value_of("runs_dir", words) or "runs")):
+        with disk_errors(Path(value_of("runs_dir", words) or "runs")), failures_file() as failures:
             hydra.main(version_base="1.3", config_path=str(source.folder.absolute()), config_name=source.name)(
                 lambda config: run_job(task, config, failures)
             )()
+            failed = failures.read_text(encoding="utf-8").splitlines() if failures.exists() else []
     except BulbaError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(f"the settings do not fit together: {str(error).splitlines()[0]}")
-    if failures:
-        fail(f"{len(failures)} of the sweep's runs failed: {'; '.join(failures)}")
+    if failed:
+        fail(f"{len(failed)} of the sweep's runs failed: {'; '.join(failed)}")
+
+
+@contextmanager
+def failures_file() -> Iterator[Path]:
+    """Where the jobs of a sweep note that they failed: a launcher may run them in other processes or machines."""
+    path = Path(".bulba") / f"failures-{uuid.uuid4().hex[:8]}.txt"
+    try:
+        yield path.absolute()
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def help_page(source: Source) -> str:
@@ -70,7 +82,7 @@ def help_page(source: Source) -> str:
     return f"{primary['hydra']['help']['template'].strip()}\n\nChoices (the files in conf/):\n{choices}"
 
 
-def run_job(task: Task, config: DictConfig, failures: list[str]) -> None:
+def run_job(task: Task, config: DictConfig, failures: Path) -> None:
     """One job. In a sweep, a job that fails is told at once and the others still run."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
@@ -85,7 +97,9 @@ def run_job(task: Task, config: DictConfig, failures: list[str]) -> None:
         if hydra_config.mode != RunMode.MULTIRUN:
             fail(str(error))
         print(f"run {folder} failed: {error}", file=sys.stderr, flush=True)
-        failures.append(f"{folder} ({error})")
+        failures.parent.mkdir(parents=True, exist_ok=True)
+        with failures.open("a", encoding="utf-8") as file:
+            file.write(f"{folder} ({error})\n")
 
 
 def fail(sentence: str) -> NoReturn:

@@ -80,10 +80,13 @@ class HubData(TextData):
 
 
 def _source(item: dict[str, Any]) -> Source:
-    unknown = set(item) - {"path", "weight"}
+    unknown = set(item) - {"path", "weight", "language"}
     if unknown or "path" not in item:
-        raise ConfigError(f"data.sources holds {item}: each source is {{path: ..., weight: ...}}.")
-    return Source(Path(item["path"]), float(item.get("weight", 1.0)))
+        raise ConfigError(f"data.sources holds {item}: each source is {{path: ..., weight: ..., language: ...}}.")
+    weight = item.get("weight")
+    if weight is not None and not (isinstance(weight, int | float) and 0 < weight < float("inf")):
+        raise ConfigError(f"data.sources: the weight {weight!r} of {item['path']} must be a number above 0.")
+    return Source(Path(item["path"]), None if weight is None else float(weight), item.get("language"))
 
 
 def _generator_version() -> str:

@@ -1,29 +1,35 @@
-"""Rows of tokens for training and validation, from the memory-mapped token files.
+"""Micro-batches for training and validation, from the memory-mapped token files.
 
-Which rows an optimizer step reads is a pure function of (seed, step): step s reads samples s * batch_size and on, and
-the Rust sampler permutes samples with a key. So a resume needs one integer, and neither the number of devices nor the
-micro-batch size changes the sequence.
+Which micro-batches an optimizer step reads is a pure function of (seed, step): step s reads the micro-batches
+s * n .. s * n + n of the sampler's order, with n = batch_size / micro_batch_size, and the ranks take them in turn. So a
+resume needs one integer, and the number of devices does not change the sequence.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 
-from bulba.data.prepare import PreparedData, Source, TokenizerSpec, prepare
+from bulba.config.build import build
+from bulba.data.cleaning import Cleaning
+from bulba.data.dedup import Dedup
+from bulba.data.prefetch import Prefetch
+from bulba.data.prepare import PreparedData, Progress, Source, TokenizerSpec, prepare, read_part
+from bulba.data.sampler import Mode, Sampler
 from bulba.data.tokenizer import Tokenizer
 from bulba.data.tokens import TokenFile
 from bulba.errors import ConfigError
 
 Batch = dict[str, Tensor]
+# Micro-batches made ahead: enough to bridge a slow read, and a few megabytes.
+PREFETCHED = 4
 
 
 @dataclass(frozen=True)
@@ -35,59 +41,91 @@ class Share:
 
 
 class MicroBatches:
-    """An endless stream of micro-batches from `start_step` on, in the order of the steps.
+    """An endless stream of micro-batches from `start_step` on, in the order of the steps, made ahead by one thread.
 
     Each is {inputs, targets: int64 [rows, T]; positions, documents: int32 [rows, T]; step_tokens: int64 []}, where
     step_tokens counts the predicted tokens of the whole optimizer step over all ranks, the divisor of its loss.
+    Bucketed micro-batches differ in rows and T.
+
+    micro_batches_per_step: over all ranks; a multiple of their number.
+    wait_seconds: how long the training loop has waited for micro-batches since the newest iterator began.
     """
 
     def __init__(
         self,
-        file: TokenFile,
-        seq_len: int,
-        batch_size: int,
-        micro_batch_size: int,
-        seed: int,
+        sampler: Sampler,
+        micro_batches_per_step: int,
         share: Share,
         start_step: Callable[[], int],
+        pin_memory: bool = False,
     ) -> None:
-        self.file, self.seq_len, self.seed, self.share = file, seq_len, seed, share
-        self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
-        self.start_step = start_step
+        # Lightning takes whatever has an attribute "sampler" for a DataLoader of torch.
+        self._sampler, self.micro_batches_per_step, self.share = sampler, micro_batches_per_step, share
+        self.start_step, self.pin_memory = start_step, pin_memory
+        self._prefetch: Prefetch[Batch] | None = None
+
+    @property
+    def wait_seconds(self) -> float:
+        return self._prefetch.wait_seconds if self._prefetch else 0.0
 
     def __iter__(self) -> Iterator[Batch]:
-        step = self.start_step()
-        rows_per_pass = self.micro_batch_size * self.share.world_size
+        self._prefetch = Prefetch(self._make(self.start_step()), PREFETCHED)
+        try:
+            yield from self._prefetch
+        finally:
+            self._prefetch.close()
+
+    def _make(self, step: int) -> Iterator[Batch]:
+        sampler, units = self._sampler, self._sampler.units_per_micro_batch
         while True:
-            first = step * self.batch_size
-            step_tokens = self.file.count_targets(first, self.batch_size, self.seq_len, self.seed)
-            for offset in range(0, self.batch_size, rows_per_pass):
-                sample = first + offset + self.share.rank * self.micro_batch_size
-                batch = read_rows(self.file, sample, self.micro_batch_size, self.seq_len, self.seed)
-                yield batch | {"step_tokens": torch.tensor(step_tokens)}
+            first = step * self.micro_batches_per_step
+            step_tokens = sampler.count_targets(first * units, self.micro_batches_per_step * units)
+            for number in range(self.share.rank, self.micro_batches_per_step, self.share.world_size):
+                batch = read_units(sampler, (first + number) * units, units, self.pin_memory)
+                batch["step_tokens"] = torch.empty((), dtype=torch.int64, pin_memory=self.pin_memory).fill_(step_tokens)
+                yield batch
             step += 1
 
 
 class FixedBatches:
-    """The same batches at every pass, read once."""
+    """The first `count` units of a sampler, the same at every pass: micro-batches of `size`, dealt out to the ranks."""
 
-    def __init__(self, batches: list[Batch]) -> None:
-        self._batches = batches
+    def __init__(self, sampler: Sampler, count: int, size: int, share: Share, pin_memory: bool = False) -> None:
+        self._sampler, self.count, self.size, self.pin_memory = sampler, count, size, pin_memory
+        self._starts = range(0, count, size)[share.rank :: share.world_size]
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._batches)
+        for start in self._starts:
+            yield read_units(self._sampler, start, min(self.size, self.count - start), self.pin_memory)
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._starts)
 
 
-def read_rows(file: TokenFile, first: int, count: int, seq_len: int, seed: int | None) -> Batch:
-    """`count` rows of `file` from sample `first` on, as fresh tensors; `seed` None reads in the file's order."""
-    inputs, targets = np.empty((2, count, seq_len), np.int64)
-    positions, documents = np.empty((2, count, seq_len), np.int32)
-    file.fill(first, count, seed, inputs, targets, positions, documents)
-    arrays = {"inputs": inputs, "targets": targets, "positions": positions, "documents": documents}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+def read_units(sampler: Sampler, first: int, count: int, pin_memory: bool = False) -> Batch:
+    """The units first .. first + count of `sampler`, which have one shape, as fresh tensors.
+
+    Pinned tensors come from torch's caching host allocator: it takes the memory of one back only when the copies from
+    it that run on any stream are done, so a batch may be dropped right after a non_blocking copy.
+    """
+    rows, length = sampler.shape(first)
+    dtypes = {"inputs": torch.int64, "targets": torch.int64, "positions": torch.int32, "documents": torch.int32}
+    batch = {
+        name: torch.empty((count * rows, length), dtype=dtype, pin_memory=pin_memory) for name, dtype in dtypes.items()
+    }
+    sampler.fill(first, count, **{name: tensor.numpy() for name, tensor in batch.items()})
+    return batch
+
+
+def weights_of(sources: Sequence[Source]) -> list[float] | None:
+    """The weights of the sources; None where none has one, so that each has its natural share."""
+    weights = [source.weight for source in sources if source.weight is not None]
+    if not weights:
+        return None
+    if len(weights) < len(sources):
+        bare = next(str(source.path) for source in sources if source.weight is None)
+        raise ConfigError(f"data.sources gives some sources a weight and {bare} none: give every source one, or none.")
+    return weights
 
 
 class TextData(L.LightningDataModule):
@@ -108,8 +146,13 @@ class TextData(L.LightningDataModule):
         on_bad: Literal["skip", "fail"],
         seed: int,
         cache_dir: str,
+        mode: Mode = "chunked",
+        cleaning: dict[str, Any] | None = None,
+        dedup: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if mode not in get_args(Mode):
+            raise ConfigError(f"data.mode={mode} must be chunked, packed or bucketed.")
         if not 0 < val_frac < 1:
             raise ConfigError(f"data.val_frac={val_frac} must lie between 0 and 1, such as 0.02.")
         for name, value in (
@@ -124,6 +167,10 @@ class TextData(L.LightningDataModule):
         self.seq_len, self.batch_size, self.micro_batch_size = seq_len, batch_size, micro_batch_size
         self.val_frac, self.val_rows, self.on_bad, self.seed = val_frac, val_rows, on_bad, seed
         self.cache_dir = Path(cache_dir)
+        self.mode = mode
+        # The configs of runs from before these existed have none.
+        self.cleaning: Cleaning = build(cleaning, path="data.cleaning") if cleaning else Cleaning()
+        self.dedup: Dedup = build(dedup, path="data.dedup") if dedup else Dedup()
 
     @abstractmethod
     def sources(self) -> list[Source]:
@@ -133,22 +180,40 @@ class TextData(L.LightningDataModule):
         """Openings for the samples, by language; none means that samples start from nothing."""
         return {"": [""]}
 
-    def prepare(self, tokenizer: TokenizerSpec) -> PreparedData:
-        """Read, tokenize and pack the texts, or find that done already."""
+    def prepare(self, tokenizer: TokenizerSpec, progress: Progress | None = None) -> PreparedData:
+        """Read, clean, tokenize and write the texts, or find that done already."""
+        sources = self.sources()
+        weights = weights_of(sources)
         self.prepared = prepare(
-            self.sources(),
+            sources,
             tokenizer,
             cache_dir=self.cache_dir,
             val_frac=self.val_frac,
             seed=self.seed,
             on_bad=self.on_bad,
+            cleaning=self.cleaning,
+            dedup=self.dedup,
+            progress=progress,
         )
         self.tokenizer = Tokenizer.load(self.prepared.tokenizer_path)
         fingerprint = self.prepared.tokenizer_fingerprint
         self.train_file = TokenFile(self.prepared.train_path, tokenizer_fingerprint=fingerprint)
         self.val_file = TokenFile(self.prepared.val_path, tokenizer_fingerprint=fingerprint)
-        self.train_file.check_rows(self.seq_len)
+        self.train_sampler = Sampler(
+            self.train_file,
+            self.seq_len,
+            mode=self.mode,
+            seed=self.seed,
+            weights=weights,
+            rows_per_micro_batch=self.micro_batch_size,
+        )
+        # Validation is the same whatever the training: rows of contiguous tokens in the order of the file.
+        self.val_sampler = Sampler(self.val_file, self.seq_len)
         return self.prepared
+
+    def read_part(self, part: int, num_parts: int) -> dict[str, int]:
+        """Read one of `num_parts` parts of the input files ahead of `prepare`, as another process or machine may."""
+        return read_part(self.sources(), self.cache_dir, part, num_parts, on_bad=self.on_bad, cleaning=self.cleaning)
 
     def accumulation(self, num_devices: int) -> int:
         """Micro-batches per optimizer step and device; ConfigError where they do not divide the batch."""
@@ -164,25 +229,21 @@ class TextData(L.LightningDataModule):
     def share(self) -> Share:
         return Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
 
+    @property
+    def pin_memory(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
     def train_dataloader(self) -> MicroBatches:
         return MicroBatches(
-            self.train_file,
-            self.seq_len,
-            self.batch_size,
-            self.micro_batch_size,
-            self.seed,
+            self.train_sampler,
+            self.batch_size // self.micro_batch_size,
             self.share,
             start_step=lambda: self.trainer.global_step if self.trainer else 0,
+            pin_memory=self.pin_memory,
         )
 
     def val_dataloader(self) -> FixedBatches:
         """The first `val_rows` rows of the validation file, always the same; ranks take turns."""
-        total = self.val_file.num_rows(self.seq_len, partial=True)
+        total = self.val_sampler.num_units
         count = total if self.val_rows is None else min(total, self.val_rows)
-        starts = range(0, count, self.micro_batch_size)[self.share.rank :: self.share.world_size]
-        return FixedBatches(
-            [
-                read_rows(self.val_file, start, min(self.micro_batch_size, count - start), self.seq_len, seed=None)
-                for start in starts
-            ]
-        )
+        return FixedBatches(self.val_sampler, count, self.micro_batch_size, self.share, self.pin_memory)

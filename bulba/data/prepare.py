@@ -1,55 +1,62 @@
 """Preparation: from sources of text to a tokenizer and two token files, cached by content.
 
-The cache entry is a folder named by a hash of everything that decides its bytes: each input file's name and
-content, the tokenizer, the split, and the version of the format. It holds tokenizer.json with its config,
-train.bin, val.bin and prepare.json, the report of what was read and what was left out. A run works in a
-temporary folder beside it and renames it into place, so an entry is whole or absent; of two runs at once,
-the first to finish is kept.
+The steps, each of which a killed preparation does not do again:
+
+1. read: every shard of input files becomes cleaned, tagged and signed documents (`bulba.data.shards`);
+2. plan: duplicates are found and the tokenizer is learnt, over all shards (`CACHE/work/KEY/plan`);
+3. encode: every shard becomes token ids (`CACHE/work/KEY/encoded`);
+4. assemble: `CACHE/KEY`, the finished entry, holds tokenizer.json with its config, train.bin, val.bin and
+   prepare.json, the report of every input file.
+
+KEY is a hash of everything that decides the bytes: each input file's name and content, the cleaning, the tokenizer,
+the split, and the version of the format. Entries are whole or absent. Processes that prepare the same texts at once
+do not disturb each other; `read_part` lets several share the first step, which is most of the work.
 """
 
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
-import socket
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bulba import _rust
+from bulba.data.cleaning import Cleaning, merge_reports
+from bulba.data.dedup import Dedup
 from bulba.data.fingerprint import FileHashes
-from bulba.data.readers import Found, find_files, get_reader
-from bulba.data.readers.base import FileReport, OnBad
+from bulba.data.readers import Found, find_files
+from bulba.data.readers.base import OnBad
+from bulba.data.shards import Reading, Shard, load_report, plan_shards, read_shard, remove_shards
 from bulba.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from bulba.data.tokens import TokenFile
-from bulba.errors import DataError
+from bulba.data.workspace import remove_leftovers, working_folder
+from bulba.errors import ConfigError, DataError
 from bulba.files import disk_errors, write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the same inputs would give other bytes; every older cache entry is then left alone."""
 
 REPORT_FILE = "prepare.json"
 
 Progress = Callable[[str, int, int], object]
-"""Called with (stage, done_bytes, total_bytes); the stages are "hash", "read", "tokenizer" and "encode"."""
+"""Called with (stage, done_bytes, total_bytes); the stages are "hash", "read", "dedup", "tokenizer", "encode" and
+"write"."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file or a folder of text.
+    """A file, a folder or a glob pattern of text.
 
-    `weight`: how often each training document appears in one pass (2.5: twice, and every second one again).
+    `weight`: its share of the tokens that training sees, beside the other sources' weights; None for every source
+    means its natural share. `language` overrules the detection of languages for all of its documents.
     """
 
     path: str | Path
-    weight: float = 1.0
+    weight: float | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,10 @@ class TokenizerSpec:
     """How to get the tokenizer: train one, or with `path` take a byte-level tokenizer.json or its folder.
 
     `vocab_size` counts the 256 bytes and the merges; the special tokens follow it, so 32000 gives 32003 rows.
+    `max_text_bytes` and `max_memory_mb` (of the table of distinct pieces) bound what is learnt from: a random sample of
+    the documents, and the report says how much of it. `balance`: "natural", every language has the say of its share
+    of the text; {language: weight}, of its weight; "parity", merges go to the language that is worst off
+    (Foroutan et al. 2025, "Parity-Aware Byte-Pair Encoding").
     """
 
     vocab_size: int = 32_000
@@ -65,7 +76,27 @@ class TokenizerSpec:
     pad_token: str = "<|pad|>"
     min_frequency: int = 2
     max_text_bytes: int = 1 << 30
+    max_memory_mb: int = 1024
+    balance: Any = "natural"
     path: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        known = ("be", "ru", "uk", "en", "code", "other")
+        if isinstance(self.balance, str):
+            if self.balance not in ("natural", "parity"):
+                raise ConfigError(
+                    f"tokenizer.balance={self.balance} must be natural, parity, or weights of languages such as "
+                    "{be: 1, ru: 1, uk: 1, en: 0.5, code: 0.5}."
+                )
+            return
+        for language, weight in self.balance.items():
+            if language not in known or not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
+                raise ConfigError(
+                    f"tokenizer.balance: {language}: {weight!r} is not a weight: give numbers of 0 or more to "
+                    f"{', '.join(known)}."
+                )
+        if not any(self.balance.values()):
+            raise ConfigError("tokenizer.balance gives no language a weight above 0: there is nothing to learn from.")
 
 
 @dataclass(frozen=True)
@@ -88,32 +119,82 @@ def prepare(
     val_frac: float = 0.01,
     seed: int = 0,
     on_bad: OnBad = "skip",
+    cleaning: Cleaning | None = None,
+    dedup: Dedup | None = None,
     progress: Progress | None = None,
 ) -> PreparedData:
-    """Reads, tokenizes and writes the sources, or finds that done already.
+    """Reads, cleans, tokenizes and writes the sources, or finds that done already.
 
     Args:
         val_frac: share of documents held out, above 0 and below 1; equal texts always land on one side.
         seed: decides the split and the order of documents.
         on_bad: "skip" leaves broken documents out and reports them, "fail" ends at the first.
+        cleaning, dedup: the rules; None for their defaults.
 
     Raises:
         DataError: a source cannot be read, the text does not suffice, or the disk is full.
     """
     cache = Path(cache_dir)
-    report = progress or (lambda stage, done, total: None)
-    job = _Job(list(sources), tokenizer, val_frac, seed, on_bad, report)
+    reading = Reading(on_bad, cleaning or Cleaning())
+    job = _Job(list(sources), tokenizer, cache, val_frac, seed, reading, dedup or Dedup(), progress or _silent)
     with disk_errors(cache):
-        cache.mkdir(parents=True, exist_ok=True)
-        found = job.find()
-        key = job.key(found, cache)
-        entry = cache / key[:32]
-        if not entry.is_dir():
-            _remove_leftovers(cache)
-            with _working_folder(cache) as folder:
-                job.build(found, key, folder)
-                _move_into_place(folder, entry)
-    return _open(entry)
+        plan = job.plan()
+        if not plan.entry.is_dir():
+            try:
+                job.build(plan)
+            except (DataError, FileNotFoundError):
+                # Another process with the same inputs has finished and removed the common work files.
+                if not plan.entry.is_dir():
+                    raise
+            remove_shards(cache, plan.shards)
+            shutil.rmtree(plan.work, ignore_errors=True)
+    return _open(plan.entry)
+
+
+def read_part(
+    sources: Sequence[Source],
+    cache_dir: str | Path,
+    part: int,
+    num_parts: int,
+    on_bad: OnBad = "skip",
+    cleaning: Cleaning | None = None,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Reads every `num_parts`-th shard, from number `part` on, for a later `prepare` with the same arguments.
+
+    Returns:
+        How many shards there are, and how many of them this call has in its part and found done already.
+
+    Raises:
+        DataError: as `prepare`; or `part` is not below `num_parts`.
+    """
+    if not 0 <= part < num_parts:
+        raise DataError(f"part={part} of num_parts={num_parts} does not exist: parts count from 0 to num_parts - 1")
+    cache = Path(cache_dir)
+    reading = Reading(on_bad, cleaning or Cleaning())
+    with disk_errors(cache):
+        job = _Job(list(sources), TokenizerSpec(), cache, 0.0, 0, reading, Dedup(), progress or _silent)
+        shards = job.shards(job.find())
+        mine = shards[part::num_parts]
+        done = sum(shard.folder(cache).is_dir() for shard in mine)
+        job.read(mine)
+    return {"shards": len(shards), "part_shards": len(mine), "found_done": done}
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be prepared, and where."""
+
+    found: list[Found]
+    shards: list[Shard]
+    given: Tokenizer | None
+    key: str
+    entry: Path
+    work: Path
 
 
 @dataclass(frozen=True)
@@ -122,155 +203,251 @@ class _Job:
 
     sources: list[Source]
     tokenizer: TokenizerSpec
+    cache: Path
     val_frac: float
     seed: int
-    on_bad: OnBad
+    reading: Reading
+    dedup: Dedup
     progress: Progress
 
     def find(self) -> list[Found]:
-        if self.on_bad not in ("skip", "fail"):
-            raise DataError(f"data.on_bad should be skip or fail, not {self.on_bad!r}")
+        if self.reading.on_bad not in ("skip", "fail"):
+            raise DataError(f"data.on_bad should be skip or fail, not {self.reading.on_bad!r}")
         if not self.sources:
             raise DataError("there is no source of text: set data.sources to at least one file or folder")
         return [find_files(Path(source.path).expanduser()) for source in self.sources]
 
-    def key(self, found: list[Found], cache: Path) -> str:
-        hashes = FileHashes(cache / "file_hashes.json")
-        total = sum(one.size_bytes for one in found)
-        done = 0
-
-        def on_read(size: int) -> None:
-            nonlocal done
-            done += size
-            self.progress("hash", done, total)
-
-        files = [[[file.name, file.format, hashes.get(file.path, on_read)] for file in one.files] for one in found]
+    def shards(self, found: list[Found]) -> list[Shard]:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        hashes = FileHashes(self.cache / "file_hashes.json")
+        languages = [source.language for source in self.sources]
+        shards = plan_shards(found, languages, self.reading, hashes, partial(self.progress, "hash"))
         hashes.save()
+        return shards
+
+    def plan(self) -> _Plan:
+        found = self.find()
+        shards = self.shards(found)
+        given = None if self.tokenizer.path is None else Tokenizer.load(self.tokenizer.path)
         settings = {
             "format_version": FORMAT_VERSION,
-            "files": files,
-            "weights": self.weights,
-            "tokenizer": self._tokenizer_key(),
+            "files": [[file.name for file in one.files] for one in found],
+            "shards": [[shard.key, shard.source] for shard in shards],
+            "tokenizer": asdict(self.tokenizer) if given is None else given.identity,
+            "dedup": [self.dedup.exact, self.dedup.near, self.dedup.threshold],
             "val_frac": self.val_frac,
             "seed": self.seed,
-            "on_bad": self.on_bad,
         }
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return _Plan(found, shards, given, key, self.cache / key[:32], self.cache / "work" / key[:32])
 
-    def _tokenizer_key(self) -> Any:
-        if self.tokenizer.path is None:
-            return asdict(self.tokenizer)
-        given = self._given_tokenizer()
-        return [given.fingerprint, given.bos_token, given.eos_token, given.pad_token]
+    def build(self, plan: _Plan) -> None:
+        """Makes the cache entry."""
+        for folder in (self.cache, self.cache / "shards", plan.work, plan.work / "encoded"):
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder)
+        corpus, reports = self._corpus(plan)
+        shared = self._share(plan, corpus)
+        tokenizer = plan.given or Tokenizer.load(shared)
+        encoder = _rust.Encoder(shared / TOKENIZER_FILE)
+        encoded = self._encode(plan, corpus, shared, tokenizer, encoder, reports)
+        with working_folder(self.cache, plan.entry) as folder:
+            tokenizer.save_pretrained(folder)
+            written = self._assemble(plan, corpus, shared, tokenizer, encoder, encoded, folder)
+            report = self._report(plan, shared, tokenizer, reports, written)
+            write_text(folder / REPORT_FILE, json.dumps(report, indent=1, ensure_ascii=False))
 
-    def _given_tokenizer(self) -> Tokenizer:
-        assert self.tokenizer.path is not None
-        return Tokenizer.load(self.tokenizer.path)
+    def read(self, shards: Sequence[Shard]) -> None:
+        total, done = sum(shard.size_bytes for shard in shards), 0
+        for shard in shards:
+            read_shard(shard, self.cache, self.reading, _offset(self.progress, "read", done, total))
+            done += shard.size_bytes
 
-    @property
-    def weights(self) -> list[float]:
-        return [float(source.weight) for source in self.sources]
+    def _corpus(self, plan: _Plan) -> tuple[_rust.Corpus, list[dict[str, Any]]]:
+        """All documents, and the reports of all shards."""
+        places = [(shard.folder(self.cache), shard.source, shard.first_origin) for shard in plan.shards]
+        while True:
+            self.read(plan.shards)
+            try:
+                # Once these are open, it does not matter if another process that is done with them deletes them.
+                return _rust.Corpus(places), [load_report(folder) for folder, _, _ in places]
+            except (DataError, FileNotFoundError):
+                if all(folder.is_dir() for folder, _, _ in places):
+                    raise
 
-    def build(self, found: list[Found], key: str, folder: Path) -> None:
-        """Fills a working folder with a whole cache entry."""
-        corpus = folder / "corpus"
-        sources = self._read(found, corpus)
-        tokenizer, training = self._make_tokenizer(corpus, folder)
-        split: dict[str, Any] = {"val_frac": self.val_frac, "seed": self.seed, "weights": self.weights}
-        encoded = _rust.encode_corpus(
-            corpus,
-            folder / TOKENIZER_FILE,
+    def _share(self, plan: _Plan, corpus: _rust.Corpus) -> Path:
+        """What all shards need to be encoded: the list of duplicates and the tokenizer."""
+        folder = plan.work / "plan"
+        if not folder.is_dir():
+            with working_folder(plan.work, folder) as temporary:
+                duplicates = self._find_duplicates(corpus, temporary)
+                training = self._make_tokenizer(plan, corpus, temporary)
+                write_text(temporary / "plan.json", json.dumps({"duplicates": duplicates, "tokenizer": training}))
+        return folder
+
+    def _find_duplicates(self, corpus: _rust.Corpus, folder: Path) -> dict[str, Any]:
+        if not self.dedup.exact:
+            corpus.keep_duplicates(folder)
+            return {"exact": 0, "near": 0, "samples": []}
+        found = corpus.find_duplicates(
+            folder,
+            min_jaccard=self.dedup.threshold if self.dedup.near else None,
+            memory_bytes=self.dedup.memory_mb << 20,
+            progress=partial(self.progress, "dedup"),
+        )
+        return dict(found)
+
+    def _make_tokenizer(self, plan: _Plan, corpus: _rust.Corpus, folder: Path) -> dict[str, Any]:
+        spec = self.tokenizer
+        if plan.given is not None:
+            plan.given.save_pretrained(folder)
+            return {"taken_from": str(spec.path)}
+        file = folder / TOKENIZER_FILE
+        learnt = corpus.train_tokenizer(
+            folder / "dropped",
+            file,
+            vocab_size=spec.vocab_size,
+            special_tokens=[spec.bos_token, spec.eos_token, spec.pad_token],
+            bos_token=spec.bos_token,
+            min_frequency=spec.min_frequency,
+            max_text_bytes=spec.max_text_bytes,
+            max_memory_bytes=spec.max_memory_mb << 20,
+            balance=spec.balance,
+            val_frac=self.val_frac,
+            seed=self.seed,
+            progress=partial(self.progress, "tokenizer"),
+        )
+        Tokenizer.load(file, spec.bos_token, spec.eos_token, spec.pad_token).save_pretrained(folder)
+        return {**asdict(spec), "learnt_from": learnt}
+
+    def _encode(
+        self,
+        plan: _Plan,
+        corpus: _rust.Corpus,
+        shared: Path,
+        tokenizer: Tokenizer,
+        encoder: _rust.Encoder,
+        reports: list[dict[str, Any]],
+    ) -> list[Path]:
+        total, done = corpus.text_bytes, 0
+        folders = []
+        for number, report in enumerate(reports):
+            folder = plan.work / "encoded" / str(number)
+            if not folder.is_dir():
+                with working_folder(folder.parent, folder) as temporary:
+                    corpus.encode_shard(
+                        number,
+                        shared / "dropped",
+                        encoder,
+                        temporary,
+                        bos_id=tokenizer.bos_id,
+                        eos_id=tokenizer.eos_id,
+                        progress=_offset(self.progress, "encode", done, total),
+                    )
+            done += sum(file["text_bytes"] for file in report["files"])
+            folders.append(folder)
+        return folders
+
+    def _assemble(
+        self,
+        plan: _Plan,
+        corpus: _rust.Corpus,
+        shared: Path,
+        tokenizer: Tokenizer,
+        encoder: _rust.Encoder,
+        encoded: list[Path],
+        folder: Path,
+    ) -> dict[str, Any]:
+        written = corpus.assemble(
+            shared / "dropped",
+            encoded,
+            encoder,
             folder,
             bos_id=tokenizer.bos_id,
             eos_id=tokenizer.eos_id,
             pad_id=tokenizer.pad_id,
-            **split,
-            progress=lambda done, total: self.progress("encode", done, total),
+            sources=[
+                (Path(source.path).name, [file.name for file in one.files])
+                for source, one in zip(self.sources, plan.found, strict=True)
+            ],
+            val_frac=self.val_frac,
+            seed=self.seed,
+            progress=partial(self.progress, "write"),
         )
-        for suffix in (".text", ".index"):
-            corpus.with_suffix(suffix).unlink()
-        for index, source in enumerate(sources):
-            for name, side in (("train", encoded["train"]), ("val", encoded["val"])):
-                source[f"{name}_tokens"] = side["source_tokens"][index]
-                source[f"{name}_documents"] = side["source_documents"][index]
-        report = {
+        return dict(written)
+
+    def _report(
+        self,
+        plan: _Plan,
+        shared: Path,
+        tokenizer: Tokenizer,
+        reports: list[dict[str, Any]],
+        written: dict[str, Any],
+    ) -> dict[str, Any]:
+        shared_report = json.loads((shared / "plan.json").read_bytes())
+        return {
             "format_version": FORMAT_VERSION,
-            "data_fingerprint": key,
+            "data_fingerprint": plan.key,
             "tokenizer_fingerprint": tokenizer.fingerprint,
             "vocab_size": tokenizer.vocab_size,
             "bos_id": tokenizer.bos_id,
             "eos_id": tokenizer.eos_id,
             "pad_id": tokenizer.pad_id,
-            "tokenizer": training,
+            "tokenizer": shared_report["tokenizer"],
             "val_frac": self.val_frac,
             "seed": self.seed,
-            "on_bad": self.on_bad,
-            **_totals(encoded),
-            "sources": sources,
+            "on_bad": self.reading.on_bad,
+            "cleaning": merge_reports([one["cleaning"] for one in reports]),
+            "duplicates": shared_report["duplicates"],
+            **_totals(written),
+            "sources": list(self._source_reports(plan, reports, written)),
             "versions": {name: importlib.metadata.version(name) for name in ("numpy", "pyarrow", "tokenizers")},
         }
-        write_text(folder / REPORT_FILE, json.dumps(report, indent=1))
 
-    def _read(self, found: list[Found], corpus: Path) -> list[dict[str, Any]]:
-        writer = _rust.CorpusWriter(corpus)
-        total = sum(one.size_bytes for one in found)
-        done = 0
-        reports = []
-        for index, (source, one) in enumerate(zip(self.sources, found, strict=True)):
-            files = []
-            for file in one.files:
-                reader = get_reader(file.format)
-                progress = partial(self._read_progress, done, total)
-                report = reader.read(file.path, writer, index, self.on_bad, progress)
-                file.check_unchanged()
-                done += file.size_bytes
-                files.append({"name": file.name, "format": file.format, **report.as_dict()})
-            reports.append(_sum_up(source, files, one.ignored))
-        writer.finish()
-        return reports
-
-    def _read_progress(self, before: int, total: int, done: int, _: int) -> None:
-        self.progress("read", before + done, total)
-
-    def _make_tokenizer(self, corpus: Path, folder: Path) -> tuple[Tokenizer, dict[str, Any]]:
-        spec = self.tokenizer
-        if spec.path is not None:
-            tokenizer = self._given_tokenizer()
-            training: dict[str, Any] = {"taken_from": str(spec.path)}
-        else:
-            file = folder / TOKENIZER_FILE
-            learnt = _rust.train_tokenizer(
-                corpus,
-                file,
-                vocab_size=spec.vocab_size,
-                special_tokens=[spec.bos_token, spec.eos_token, spec.pad_token],
-                bos_token=spec.bos_token,
-                min_frequency=spec.min_frequency,
-                max_text_bytes=spec.max_text_bytes,
-                val_frac=self.val_frac,
-                seed=self.seed,
-                weights=self.weights,
-                progress=lambda done, total: self.progress("tokenizer", done, total),
-            )
-            tokenizer = Tokenizer.load(file, spec.bos_token, spec.eos_token, spec.pad_token)
-            training = {**asdict(spec), "learnt_from": learnt}
-        tokenizer.save_pretrained(folder)
-        return tokenizer, training
+    def _source_reports(
+        self, plan: _Plan, reports: list[dict[str, Any]], written: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        for index, (source, found) in enumerate(zip(self.sources, plan.found, strict=True)):
+            files = [
+                {"name": file.name, "format": file.format, "bytes": file.size_bytes} | report
+                for shard, one in zip(plan.shards, reports, strict=True)
+                if shard.source == index
+                for file, report in zip(shard.files, one["files"], strict=True)
+            ]
+            yield {
+                "path": str(source.path),
+                "language": source.language,
+                **_add_up(files),
+                **{side: written[side]["sources"][index] for side in ("train", "val")},
+                "ignored": found.ignored,
+                "files": files,
+            }
 
 
-def _totals(encoded: "_rust._EncodeReport") -> dict[str, int]:
-    totals = {}
-    for name, side in (("train", encoded["train"]), ("val", encoded["val"])):
-        totals[f"{name}_tokens"] = side["tokens"]
-        totals[f"{name}_documents"] = side["documents"]
-        totals[f"{name}_text_bytes"] = side["text_bytes"]
-    return totals
+def _offset(progress: Progress, stage: str, before: int, total: int) -> Callable[[int, int], object]:
+    return lambda done, _: progress(stage, before + done, total)
 
 
-def _sum_up(source: Source, files: list[dict[str, Any]], ignored: dict[str, int]) -> dict[str, Any]:
-    counted = [name for name in FileReport().as_dict() if name != "rejects"]
-    totals = {name: sum(file[name] for file in files) for name in counted}
-    return {"path": str(source.path), "weight": source.weight, **totals, "ignored": ignored, "files": files}
+def _add_up(files: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sums of the whole numbers and of the counts by language."""
+    totals: dict[str, Any] = {}
+    for file in files:
+        for name, value in file.items():
+            if isinstance(value, int):
+                totals[name] = totals.get(name, 0) + value
+    languages: dict[str, int] = {}
+    for file in files:
+        for language, count in file["languages"].items():
+            languages[language] = languages.get(language, 0) + count
+    return totals | {"languages": languages}
+
+
+def _totals(written: dict[str, Any]) -> dict[str, int]:
+    return {
+        f"{side}_{name}": written[side][name]
+        for side in ("train", "val")
+        for name in ("tokens", "documents", "text_bytes")
+    }
 
 
 def _open(entry: Path) -> PreparedData:
@@ -291,31 +468,3 @@ def _open(entry: Path) -> PreparedData:
     for path in (prepared.train_path, prepared.val_path):
         TokenFile(path, prepared.tokenizer_fingerprint)
     return prepared
-
-
-@contextmanager
-def _working_folder(cache: Path) -> Iterator[Path]:
-    """A folder of this process alone, removed whatever happens unless it has been renamed away."""
-    folder = cache / f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_leftovers(cache: Path) -> None:
-    """Deletes the working folders of processes of this machine that no longer run."""
-    for folder in cache.glob(f".tmp-{socket.gethostname()}-*"):
-        pid = folder.name.split("-")[-2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _move_into_place(folder: Path, entry: Path) -> None:
-    try:
-        folder.rename(entry)
-    except OSError:
-        # Another run with the same inputs was faster, and its bytes are the same.
-        if not entry.is_dir():
-            raise

@@ -102,6 +102,10 @@ class Tokenizer:
         ids = self._library.encode(_rust.normalize(text), add_special_tokens=False).ids
         return [self.bos_id, *ids] if bos else ids
 
+    def encode_many(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, without bos, by the encoder that also encodes a corpus."""
+        return _rust.Encoder(self.path).encode_batch(texts)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; special tokens vanish, bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
@@ -125,6 +129,11 @@ class Tokenizer:
     def stream(self) -> "TextStream":
         """A decoder for ids that come one by one."""
         return TextStream(self)
+
+    @property
+    def identity(self) -> list[str | None]:
+        """What decides its ids: the fingerprint and the names of the special tokens."""
+        return [self.fingerprint, self.bos_token, self.eos_token, self.pad_token]
 
     def save_pretrained(self, folder: str | Path, model_max_length: int | None = None) -> None:
         """Writes the folder that `transformers.AutoTokenizer` opens.

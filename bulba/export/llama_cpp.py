@@ -29,6 +29,8 @@ KNOWN_VERSION = "2026.10.11549"
 DEFAULT_CONTEXT = [512, 2048, 512, 1]  # n_ctx, n_batch, n_ubatch, n_seq_max, the first fields
 GGML_TYPE_F16, GGML_TYPE_F32 = 1, 0
 FLASH_ATTENTION_OFF = 0
+ATTRIBUTE_UNKNOWN = 1  # of llama_token_attr
+MODEL_NUMBERS_END, MODEL_BOOLEANS = 40, 72  # bytes into llama_model_params
 WARNING_LEVEL = 3  # of ggml_log_level: debug 1, info 2, warning 3, error 4
 CONTEXT_MULTIPLE = 256  # llama.cpp rounds the context of a sequence up to this
 
@@ -76,11 +78,13 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_model_n_head_kv": (c_int32, (c_void_p,)),
     "llama_model_n_embd": (c_int32, (c_void_p,)),
     "llama_model_get_vocab": (c_void_p, (c_void_p,)),
+    "llama_vocab_type": (c_int32, (c_void_p,)),
     "llama_vocab_n_tokens": (c_int32, (c_void_p,)),
     "llama_vocab_bos": (c_int32, (c_void_p,)),
     "llama_vocab_eos": (c_int32, (c_void_p,)),
     "llama_tokenize": (c_int32, (c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool)),
     "llama_token_to_piece": (c_int32, (c_void_p, c_int32, c_char_p, c_int32, c_int32, c_bool)),
+    "llama_vocab_get_attr": (c_int32, (c_void_p, c_int32)),
     "llama_batch_get_one": (Batch, (POINTER(c_int32), c_int32)),
     "llama_batch_init": (Batch, (c_int32, c_int32, c_int32)),
     "llama_batch_free": (None, (Batch,)),
@@ -133,6 +137,23 @@ def open_llama_cpp(file: Path, num_sequences: int, max_tokens: int, num_threads:
         library.llama_model_free(model)
 
 
+@contextmanager
+def open_llama_vocab(file: Path) -> Iterator[LlamaVocab]:
+    """Load the vocabulary alone of a GGUF file, which may hold nothing else."""
+    library = load_library()
+    last_warnings.clear()
+    model = library.llama_model_load_from_file(str(file).encode(), _vocab_only(library))
+    if not model:
+        raise ExportError(f"llama.cpp does not load {file} ({' / '.join(last_warnings) or 'without a reason'})")
+    try:
+        vocab = LlamaVocab(library, model)
+        if not library.llama_vocab_type(vocab.vocab):
+            raise ExportError(f"{file} holds no vocabulary: give a GGUF file with a tokenizer in it.")
+        yield vocab
+    finally:
+        library.llama_model_free(model)
+
+
 def context_settings(library: Any, num_sequences: int, max_tokens: int) -> Block:
     """The library's default context parameters with ours in them; ExportError where they are not found."""
     fields = np.frombuffer(bytearray(library.llama_context_default_params()), np.int32).copy()
@@ -152,22 +173,15 @@ def context_settings(library: Any, num_sequences: int, max_tokens: int) -> Block
     return Block.from_buffer_copy(fields.tobytes())
 
 
-class LlamaCpp:
-    """A loaded GGUF file; made by `open_llama_cpp`."""
+class LlamaVocab:
+    """The vocabulary of a loaded GGUF file; made by `open_llama_vocab`."""
 
-    def __init__(self, library: Any, model: int, context: int, num_sequences: int, max_tokens: int) -> None:
-        self.library, self.model, self.context = library, model, context
+    def __init__(self, library: Any, model: int) -> None:
+        self.library, self.model = library, model
         self.vocab = library.llama_model_get_vocab(model)
-        self.version = library.llama_version().decode()
         self.num_tokens: int = library.llama_vocab_n_tokens(self.vocab)
         self.bos_id: int = library.llama_vocab_bos(self.vocab)
         self.eos_id: int = library.llama_vocab_eos(self.vocab)
-        if library.llama_n_seq_max(context) != num_sequences or library.llama_n_ctx(context) < max_tokens:
-            raise _unfit("it does not take the settings of its llama_context_params")
-        probe = (c_int32 * 3)(1, 2, 3)
-        batch = library.llama_batch_get_one(probe, 3)
-        if batch.n_tokens != 3 or batch.token[2] != 3 or batch.embd or batch.logits:
-            raise _unfit("its llama_batch has other fields")
 
     def tokenize(self, text: str, bos: bool = True, parse_special: bool = False) -> list[int]:
         """Ids of a text as it stands; llama.cpp does not normalise it."""
@@ -186,6 +200,25 @@ class LlamaCpp:
             if length >= 0:
                 break
         return buffer.raw[:length]
+
+    def is_unknown(self, token: int) -> bool:
+        """Whether a token stands for whatever the vocabulary cannot spell."""
+        return bool(self.library.llama_vocab_get_attr(self.vocab, token) & ATTRIBUTE_UNKNOWN)
+
+
+class LlamaCpp(LlamaVocab):
+    """A loaded GGUF file; made by `open_llama_cpp`."""
+
+    def __init__(self, library: Any, model: int, context: int, num_sequences: int, max_tokens: int) -> None:
+        super().__init__(library, model)
+        self.context = context
+        self.version = library.llama_version().decode()
+        if library.llama_n_seq_max(context) != num_sequences or library.llama_n_ctx(context) < max_tokens:
+            raise _unfit("it does not take the settings of its llama_context_params")
+        probe = (c_int32 * 3)(1, 2, 3)
+        batch = library.llama_batch_get_one(probe, 3)
+        if batch.n_tokens != 3 or batch.token[2] != 3 or batch.embd or batch.logits:
+            raise _unfit("its llama_batch has other fields")
 
     def continue_greedily(
         self, prompts: list[list[int]], steps: list[int]
@@ -246,12 +279,25 @@ def _cpu_only(library: Any) -> Block:
     return parameters
 
 
+def _vocab_only(library: Any) -> Block:
+    """Model parameters that leave the weights alone: `vocab_only` is the first of the booleans, the last fields.
+
+    The third, `use_extra_bufts`, is the only one that is true, and behind the numbers no other byte is set.
+    """
+    parameters = _cpu_only(library)
+    fields = np.frombuffer(bytearray(parameters), np.uint8).copy()
+    if fields[MODEL_NUMBERS_END:MODEL_BOOLEANS].any() or fields[MODEL_BOOLEANS:][:6].tolist() != [0, 0, 1, 0, 0, 0]:
+        raise _unfit("its llama_model_params has other fields", "leave GGUF vocabularies out")
+    fields[MODEL_BOOLEANS] = True
+    return Block.from_buffer_copy(fields.tobytes())
+
+
 def _pair(fields: NDArray[np.int32], at: int) -> bool:
     return fields[at : at + 2].tolist() == [GGML_TYPE_F16, GGML_TYPE_F16]
 
 
-def _unfit(reason: str) -> UnsupportedError:
+def _unfit(reason: str, instead: str = "export with verify=false") -> UnsupportedError:
     return UnsupportedError(
-        f"this version of xllamacpp cannot be used for the check, {reason}: install one that is known to work with "
-        f"uv pip install 'xllamacpp=={KNOWN_VERSION}', or export with verify=false."
+        f"this version of xllamacpp cannot be used here, {reason}: install one that is known to work with "
+        f"uv pip install 'xllamacpp=={KNOWN_VERSION}', or {instead}."
     )

@@ -16,22 +16,29 @@ Progress = Callable[[int, int], object]
 
 MAX_REJECTS = 20
 
+PACKINGS = (".gz", ".zst")
+"""Extensions of archives of one file, which a text reader unpacks while it reads."""
+
+
+def with_packed(*extensions: str) -> tuple[str, ...]:
+    """The extensions, each alone and followed by that of an archive."""
+    return tuple(extension + packing for packing in ("", *PACKINGS) for extension in extensions)
+
 
 @dataclass
 class FileReport:
-    """What came of one file. `rejects` holds (place, reason) of the first `MAX_REJECTS` of `num_rejected`."""
+    """What reading met in one file; the shard counts its documents.
 
-    documents: int = 0
-    text_bytes: int = 0
-    empty: int = 0
+    `rejects` holds (place, reason) of the first `MAX_REJECTS` of `num_rejected`.
+
+    `num_cuts`: how often a long plain text was cut into several documents. `encoding` is that of the file's text,
+    None for a format that has one of its own.
+    """
+
     num_rejected: int = 0
     rejects: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, other: "_rust._FileReport") -> None:
-        """Adds the counts of another part of the same file."""
-        self.documents += other["documents"]
-        self.text_bytes += other["text_bytes"]
-        self.empty += other["empty"]
+    num_cuts: int = 0
+    encoding: str | None = None
 
     def reject(self, path: Path, place: str, reason: str, on_bad: OnBad) -> None:
         """Records a broken document, or raises DataError if `on_bad` is "fail"."""
@@ -42,7 +49,7 @@ class FileReport:
             self.rejects.append((place, reason))
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Reader(Protocol):
@@ -51,7 +58,7 @@ class Reader(Protocol):
     EXTENSIONS: tuple[str, ...]
 
     def read(
-        self, path: Path, corpus: _rust.CorpusWriter, source: int, on_bad: OnBad, progress: Progress | None
+        self, path: Path, shard: _rust.ShardWriter, file: int, on_bad: OnBad, progress: Progress | None
     ) -> FileReport:
-        """Adds every document of the file to the corpus under the given source index."""
+        """Adds every document of the file to the shard, as those of its file number `file`."""
         ...

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from bulba import _rust
-from bulba.data.readers.base import FileReport, OnBad, Progress
+from bulba.data.readers.base import FileReport, OnBad, Progress, with_packed
 
-EXTENSIONS = (".jsonl",)
+EXTENSIONS = with_packed(".jsonl", ".ndjson")
 
 
-def read(path: Path, corpus: _rust.CorpusWriter, source: int, on_bad: OnBad, progress: Progress | None) -> FileReport:
-    """Adds the documents of the file to the corpus."""
-    return FileReport(**corpus.add_file(path, "jsonl", source, on_bad=on_bad, progress=progress))
+def read(path: Path, shard: _rust.ShardWriter, file: int, on_bad: OnBad, progress: Progress | None) -> FileReport:
+    """Adds the documents of the file to the shard."""
+    return FileReport(**shard.add_file(path, "jsonl", file, on_bad=on_bad, progress=progress))
