@@ -2,16 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bulba.data.cleaning import Cleaning
+from bulba.data.dedup import Dedup
 from bulba.data.prepare import PreparedData, Source, TokenizerSpec, prepare
 from bulba.data.tokenizer import Tokenizer
 from tests.hard_strings import HARD_STRINGS
 
 SMALL_SPEC = TokenizerSpec(vocab_size=500)
+UNTOUCHED: dict[str, Any] = {"cleaning": Cleaning.none(), "dedup": Dedup(exact=False, near=False)}
+"""Options of `prepare` that leave every text as it is, but for NFC."""
 
 
 def write_corpus(folder: Path) -> list[str]:
@@ -42,7 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    return prepare([Source(corpus)], SMALL_SPEC, tmp_path_factory.mktemp("cache"), val_frac=0.1, seed=3)
+    return prepare([Source(corpus)], SMALL_SPEC, tmp_path_factory.mktemp("cache"), val_frac=0.1, seed=3, **UNTOUCHED)
 
 
 @pytest.fixture(scope="session")

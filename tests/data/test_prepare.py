@@ -15,18 +15,26 @@ from typing import Any
 
 import pytest
 
-from bulba.data import fingerprint
-from bulba.data.prepare import PreparedData, Source, TokenizerSpec, prepare
+from bulba.bench.kill_prepare import kill_prepare
+from bulba.data import fingerprint, shards
+from bulba.data.cleaning import Cleaning
+from bulba.data.dedup import Dedup
+from bulba.data.prepare import PreparedData, Source, TokenizerSpec, prepare, read_part
 from bulba.data.tokenizer import Tokenizer
 from bulba.data.tokens import TokenFile
 from bulba.errors import BulbaError, DataError
-from tests.data.conftest import SMALL_SPEC, write_corpus
+from tests.data.conftest import SMALL_SPEC, UNTOUCHED, write_corpus
 
 
 def texts_of(prepared: PreparedData, path: Path) -> list[str]:
     tokenizer = Tokenizer.load(prepared.folder)
     file = TokenFile(path, prepared.tokenizer_fingerprint)
     return [tokenizer.decode(file.document(index).tolist()) for index in range(file.num_documents)]
+
+
+def entries(cache: Path) -> list[Path]:
+    """The finished preparations of a cache."""
+    return sorted(path.parent for path in cache.glob("*/prepare.json"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -46,7 +54,9 @@ def test_every_document_ends_up_on_exactly_one_side(corpus: Path, prepared: Prep
     assert report["vocab_size"] == 503
     (source,) = report["sources"]
     assert source["documents"] == 41
-    assert source["train_tokens"] + source["val_tokens"] == report["train_tokens"] + report["val_tokens"]
+    assert source["train"]["tokens"] == report["train_tokens"]
+    assert source["val"]["tokens"] == report["val_tokens"]
+    assert sum(counts["documents"] for counts in source["train"]["languages"].values()) == len(train)
     assert {file["name"]: file["documents"] for file in source["files"]} == {
         "deep/er/two.md": 1,
         "lines.jsonl": 10,
@@ -62,7 +72,7 @@ def test_every_document_ends_up_on_exactly_one_side(corpus: Path, prepared: Prep
 
 
 def test_two_preparations_give_the_same_bytes(corpus: Path, prepared: PreparedData, tmp_path: Path) -> None:
-    again = prepare([Source(corpus)], SMALL_SPEC, tmp_path, val_frac=0.1, seed=3)
+    again = prepare([Source(corpus)], SMALL_SPEC, tmp_path, val_frac=0.1, seed=3, **UNTOUCHED)
     assert again.folder.name == prepared.folder.name
     assert contents(again.folder) == contents(prepared.folder) | {
         "prepare.json": (again.folder / "prepare.json").read_bytes()
@@ -84,7 +94,9 @@ def test_a_second_run_does_nothing(corpus: Path, tmp_path: Path, monkeypatch: py
         )
 
     first = run()
-    assert set(stages) == {"hash", "read", "tokenizer", "encode"}
+    assert set(stages) == {"hash", "read", "dedup", "tokenizer", "encode", "write"}
+    assert entries(tmp_path / "cache") == [first.folder]
+    assert not [*(tmp_path / "cache" / "shards").iterdir(), *(tmp_path / "cache" / "work").iterdir()]
     before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
     second = run()
     assert stages == []
@@ -101,19 +113,22 @@ def test_any_change_that_matters_is_noticed(corpus: Path, tmp_path: Path) -> Non
     shutil.copytree(corpus, texts)
     cache = tmp_path / "cache"
 
-    def key(**changes: Any) -> str:
+    def key(language: str | None = None, weight: float | None = None, **changes: Any) -> str:
         arguments: dict[str, Any] = {"val_frac": 0.1, "seed": 0, "tokenizer": SMALL_SPEC} | changes
-        weight = arguments.pop("weight", 1.0)
-        return prepare([Source(texts, weight)], cache_dir=cache, **arguments).data_fingerprint
+        return prepare([Source(texts, weight, language)], cache_dir=cache, **arguments).data_fingerprint
 
     keys = [
         key(),
         key(val_frac=0.2),
         key(seed=1),
-        key(weight=2.0),
+        key(language="be"),
         key(on_bad="fail"),
         key(tokenizer=TokenizerSpec(vocab_size=400)),
+        key(cleaning=Cleaning(min_chars=3)),
+        key(dedup=Dedup(near=False)),
     ]
+    # How often a source is drawn is decided when training reads it.
+    assert key(weight=2.0) == keys[0]
     # Same name, same size, same time: only the content tells.
     path = texts / "one.txt"
     status = path.stat()
@@ -127,55 +142,98 @@ def test_any_change_that_matters_is_noticed(corpus: Path, tmp_path: Path) -> Non
     assert key() == keys[-2]
 
 
-def test_weights_repeat_training_documents_and_nothing_else(tmp_path: Path) -> None:
+def test_sources_lie_together_each_shuffled(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         lines = "".join(json.dumps(f"{name} дакумент {number} пра бульбу") + "\n" for number in range(400))
         (tmp_path / name / "texts.jsonl").write_text(lines)
-    spec = TokenizerSpec(vocab_size=260)
-    prepared = prepare([Source(tmp_path / "a"), Source(tmp_path / "b", 2.5)], spec, tmp_path / "cache", val_frac=0.1)
-    train = Counter(texts_of(prepared, prepared.train_path))
-    val = Counter(texts_of(prepared, prepared.val_path))
-    assert {count for text, count in train.items() if text.startswith("a")} == {1}
-    often = [count for text, count in train.items() if text.startswith("b")]
-    assert set(often) == {2, 3}
-    assert abs(sum(often) / len(often) - 2.5) < 0.15
-    assert set(val.values()) == {1}
-    assert [source["train_documents"] for source in prepared.report["sources"]] == [
-        sum(count for text, count in train.items() if text.startswith(name)) for name in "ab"
+    sources = [Source(tmp_path / "a", language="be"), Source(tmp_path / "b", 2.5)]
+    prepared = prepare(sources, TokenizerSpec(vocab_size=260), tmp_path / "cache", val_frac=0.1, **UNTOUCHED)
+    train = texts_of(prepared, prepared.train_path)
+    names = [text[0] for text in train]
+    assert names == sorted(names)
+    numbers = [int(text.split()[2]) for text in train]
+    assert numbers[: names.count("a")] != sorted(numbers[: names.count("a")])
+    assert [source["train"]["documents"] for source in prepared.report["sources"]] == [
+        names.count("a"),
+        names.count("b"),
     ]
+    assert prepared.report["sources"][0]["languages"] == {"be": 400}
     file = TokenFile(prepared.train_path)
-    for index, text in enumerate(texts_of(prepared, prepared.train_path)):
+    for index, text in enumerate(train):
         assert file.document_source(index) == "ab".index(text[0])
+
+
+def test_copies_are_found_across_sources_and_the_first_is_kept(corpus: Path, tmp_path: Path) -> None:
+    """Doubling the corpus changes nothing but the report."""
+    shutil.copytree(corpus, tmp_path / "copy")
+    options: dict[str, Any] = {"val_frac": 0.1, "seed": 3}
+    once = prepare([Source(corpus)], SMALL_SPEC, tmp_path / "once", **options)
+    twice = prepare([Source(corpus), Source(tmp_path / "copy")], SMALL_SPEC, tmp_path / "twice", **options)
+    for path in ("train_path", "val_path"):
+        assert texts_of(once, getattr(once, path)) == texts_of(twice, getattr(twice, path))
+    assert once.tokenizer_path.read_bytes() == twice.tokenizer_path.read_bytes()
+    assert twice.report["sources"][1]["train"]["documents"] == twice.report["sources"][1]["val"]["documents"] == 0
+    kept = once.report["train_documents"] + once.report["val_documents"]
+    assert twice.report["sources"][1]["documents"] >= kept
+
+
+def test_cleaning_is_applied_and_reported(tmp_path: Path) -> None:
+    lines = [f"Пры\u00adвітанне, cвет нумар {number}!" for number in range(20)] + ["ok"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec = TokenizerSpec(vocab_size=256)
+    prepared = prepare([Source(tmp_path / "a.jsonl")], spec, tmp_path / "cache", cleaning=Cleaning(min_chars=5))
+    texts = texts_of(prepared, prepared.train_path) + texts_of(prepared, prepared.val_path)
+    assert set(texts) == {f"Прывітанне, свет нумар {number}!" for number in range(20)}
+    rules = prepared.report["cleaning"]["rules"]
+    assert (rules["soft_hyphen"]["documents"], rules["homoglyphs"]["documents"]) == (20, 20)
+    assert rules["soft_hyphen"]["samples"]
+    (source,) = prepared.report["sources"]
+    assert (source["documents"], source["dropped"]) == (20, 1)
+
+
+def test_parts_read_apart_make_the_same_whole(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 2000)
+    whole = prepare([Source(corpus)], SMALL_SPEC, tmp_path / "whole")
+    cache = tmp_path / "parts"
+    counts = [read_part([Source(corpus)], cache, part, 3) for part in (2, 0, 1)]
+    assert sum(count["part_shards"] for count in counts) == counts[0]["shards"] > 3
+    assert read_part([Source(corpus)], cache, 1, 3)["found_done"] == counts[2]["part_shards"]
+    stages: list[tuple[str, int]] = []
+    made = prepare([Source(corpus)], SMALL_SPEC, cache, progress=lambda stage, done, _: stages.append((stage, done)))
+    assert not [done for stage, done in stages if stage == "read" and done]
+    assert contents(made.folder) == contents(whole.folder)
+    with pytest.raises(DataError, match="part=3 of num_parts=3 does not exist"):
+        read_part([Source(corpus)], cache, 3, 3)
 
 
 def test_bad_documents_are_in_the_report_or_end_the_run(tmp_path: Path) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()
     (texts / "a.jsonl").write_bytes(b'"first document"\nbroken\n"second document"\n' + b"{}\n" * 30)
-    (texts / "b.txt").write_bytes("тэкст".encode("cp1251"))
+    (texts / "b.txt").write_bytes(b"a\0b\0\0\xff")
     (texts / "c.pdf").write_bytes(b"%PDF")
     (texts / "d.txt").write_text("  \n")
     spec = TokenizerSpec(vocab_size=256)
-    prepared = prepare([Source(texts)], spec, tmp_path / "cache", val_frac=0.5)
+    prepared = prepare([Source(texts)], spec, tmp_path / "cache", val_frac=0.5, **UNTOUCHED)
     (source,) = prepared.report["sources"]
     assert (source["documents"], source["num_rejected"], source["empty"]) == (2, 32, 1)
     assert source["ignored"] == {".pdf": 1}
-    lines, cyrillic, _ = source["files"]
+    lines, binary, _ = source["files"]
     assert lines["rejects"][0] == ["line 2", "broken JSON, expected value at column 1"]
     assert len(lines["rejects"]) == 20
-    assert cyrillic["rejects"] == [["byte 0", "not UTF-8"]]
+    assert binary["num_rejected"] == 1
     with pytest.raises(DataError, match=r"a\.jsonl, line 2: broken JSON"):
         prepare([Source(texts)], spec, tmp_path / "cache", on_bad="fail")
-    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 1
+    assert entries(tmp_path / "cache") == [prepared.folder]
 
 
 def test_a_ready_tokenizer_is_taken_as_it_is(corpus: Path, prepared: PreparedData, tmp_path: Path) -> None:
     for path in (prepared.folder, prepared.tokenizer_path):
-        again = prepare([Source(corpus)], TokenizerSpec(path=path), tmp_path, val_frac=0.1, seed=3)
+        again = prepare([Source(corpus)], TokenizerSpec(path=path), tmp_path, val_frac=0.1, seed=3, **UNTOUCHED)
         assert again.tokenizer_path.read_bytes() == prepared.tokenizer_path.read_bytes()
         assert again.train_path.read_bytes() == prepared.train_path.read_bytes()
-    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    assert entries(tmp_path) == [again.folder]
     assert again.data_fingerprint != prepared.data_fingerprint
 
 
@@ -193,7 +251,7 @@ def test_impossible_requests_say_what_to_change(corpus: Path, tmp_path: Path) ->
         ([Source(blank)], {}, "no text at all"),
         ([Source(corpus)], {"val_frac": 0.0}, r"data\.val_frac: expected a fraction"),
         ([Source(corpus)], {"val_frac": 1.5}, r"data\.val_frac: expected a fraction"),
-        ([Source(corpus, 0.0)], {}, "weight of a source: expected a number above 0"),
+        ([Source(corpus, language="pl")], {}, "language of a source: expected be, ru, uk"),
         ([Source(corpus)], {"on_bad": "ignore"}, r"data\.on_bad should be skip or fail"),
         ([Source(corpus)], {"tokenizer": TokenizerSpec(vocab_size=100_000)}, r"set tokenizer\.vocab_size=\d+"),
         ([Source(corpus)], {"tokenizer": TokenizerSpec(path=tmp_path / "no")}, "cannot read the tokenizer"),
@@ -201,7 +259,7 @@ def test_impossible_requests_say_what_to_change(corpus: Path, tmp_path: Path) ->
     for sources, changes, message in cases:
         with pytest.raises(DataError, match=message):
             prepare(sources, cache_dir=cache, **({"tokenizer": SMALL_SPEC} | changes))
-    assert [path.name for path in cache.iterdir() if path.is_dir()] == []
+    assert entries(cache) == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(corpus: Path, tmp_path: Path) -> None:
@@ -220,7 +278,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(corpus: Path, tmp_path:
 
     with pytest.raises(DataError, match=r"one\.txt changed while it was read"):
         prepare([Source(texts)], SMALL_SPEC, tmp_path / "cache", progress=meddle)
-    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+    assert entries(tmp_path / "cache") == []
 
 
 def test_a_damaged_entry_is_refused_not_used(corpus: Path, tmp_path: Path) -> None:
@@ -262,7 +320,7 @@ def test_a_full_disk_is_one_sentence_wherever_it_strikes(corpus: Path, tmp_path:
         assert "no room left" in result.stdout or "the disk is full" in result.stdout, (limit, result)
         assert result.stdout.count("\n") == 1
         assert str(cache) in result.stdout
-        assert [path for path in cache.iterdir() if path.is_dir()] == []
+        assert entries(cache) == []
         places.add(result.stdout.split("/")[-1].split()[0])
     assert len(places) > 1, "the limits should strike in different files"
 
@@ -276,23 +334,57 @@ def slow_prepare(corpus: Path, cache: Path, started: Any, go: Any) -> None:
     prepare([Source(corpus)], SMALL_SPEC, cache, progress=pause)
 
 
-def test_a_killed_run_leaves_nothing_that_counts(corpus: Path, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_its_finished_parts_and_nothing_else_that_counts(corpus: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     started, go = context.Event(), context.Event()
     process = context.Process(target=slow_prepare, args=(corpus, tmp_path, started, go))
     process.start()
     assert started.wait(60)
-    # While that process lives its folder is left alone, and another run finishes first.
-    finished = prepare([Source(corpus)], SMALL_SPEC, tmp_path)
-    (leftover,) = tmp_path.glob(".tmp-*")
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert leftover.is_dir()
-    # The next run that has to work removes it.
-    prepare([Source(corpus)], TokenizerSpec(vocab_size=300), tmp_path)
-    assert not list(tmp_path.glob(".tmp-*"))
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*/*")}
+    assert made
+    assert entries(tmp_path) == []
+    (leftover,) = tmp_path.glob("work/*/encoded/.tmp-*")
+    stages: list[tuple[str, int]] = []
+    finished = prepare([Source(corpus)], SMALL_SPEC, tmp_path, progress=lambda *report: stages.append(report[:2]))
+    # Reading is not done again: its finished shards were found, and the plan too.
+    assert not [stage for stage, done in stages if stage in ("read", "dedup", "tokenizer") and done]
+    assert not leftover.is_dir()
     TokenFile(finished.train_path).verify()
+
+
+def test_changed_input_is_read_again_after_a_kill(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
+    texts, cache = tmp_path / "texts", tmp_path / "cache"
+    shutil.copytree(corpus, texts)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "dedup":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare([Source(texts)], SMALL_SPEC, cache, progress=stop)
+    before = {path.name for path in (cache / "shards").iterdir()}
+    (texts / "one.txt").write_text("Зусім іншы тэкст пра бульбу і дранікі")
+    with pytest.raises(KeyboardInterrupt):
+        prepare([Source(texts)], SMALL_SPEC, cache, progress=stop)
+    after = {path.name for path in (cache / "shards").iterdir()}
+    assert len(after - before) == 1
+    made = prepare([Source(texts)], SMALL_SPEC, cache, **UNTOUCHED)
+    texts_made = texts_of(made, made.train_path) + texts_of(made, made.val_path)
+    assert "Зусім іншы тэкст пра бульбу і дранікі" in texts_made
+
+
+@pytest.mark.slow
+def test_kill_9_anywhere_and_a_restart_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_corpus(tmp_path / name)
+    kills = kill_prepare([tmp_path / "a", tmp_path / "b", tmp_path / "c"], kills=6, vocab_size=500, shard_bytes=4000)
+    assert len(kills) == 6
 
 
 def test_two_runs_at_once_both_get_the_one_result(corpus: Path, tmp_path: Path) -> None:
@@ -307,7 +399,7 @@ def test_two_runs_at_once_both_get_the_one_result(corpus: Path, tmp_path: Path) 
     process.join(60)
     assert process.exitcode == 0
     assert contents(first.folder) == before
-    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [first.folder]
+    assert entries(tmp_path) == [first.folder]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -326,7 +418,8 @@ def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(corpus: Path, tmp_path: Pa
         result = subprocess.run(command, capture_output=True, text=True)
         assert "KeyboardInterrupt" in result.stderr
         assert result.returncode != 0
-        assert [path for path in (tmp_path / stage).iterdir() if path.is_dir()] == []
+        assert entries(tmp_path / stage) == []
+        assert not list((tmp_path / stage).rglob(".tmp-*"))
 
 
 def test_memory_of_hashes_is_only_a_memory(corpus: Path, tmp_path: Path) -> None:

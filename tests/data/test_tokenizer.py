@@ -17,9 +17,9 @@ from bulba.data.tokenizer import Tokenizer, byte_alphabet
 from bulba.data.tokens import TokenFile
 from bulba.errors import DataError
 from tests.data.conftest import SMALL_SPEC
+from tests.data.stored import SPECIAL, StoredCorpus
 from tests.hard_strings import HARD_STRINGS
 
-SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"]
 # Unassigned characters may gain a normal form in a later Unicode than Python's.
 ASSIGNED = st.text(st.characters(codec="utf-8", exclude_categories=["Cn"]))
 
@@ -31,7 +31,7 @@ def library(path: Path) -> tokenizers.Tokenizer:
 
 
 def rust_ids(prepared: PreparedData, texts: list[str]) -> list[list[int]]:
-    return _rust.encode_texts(prepared.tokenizer_path, texts)
+    return _rust.Encoder(prepared.tokenizer_path).encode_batch(texts)
 
 
 def test_ids_equal_tokenizers_and_transformers(prepared: PreparedData, tokenizer: Tokenizer) -> None:
@@ -80,8 +80,28 @@ def test_another_pipeline_is_encoded_as_tokenizers_does(prepared: PreparedData, 
     reference = library(path)
     reference.no_truncation()
     ours = Tokenizer.load(path, *SPECIAL)
-    for text, ids in zip(HARD_STRINGS, _rust.encode_texts(path, HARD_STRINGS), strict=True):
+    for text, ids in zip(HARD_STRINGS, _rust.Encoder(path).encode_batch(HARD_STRINGS), strict=True):
         assert ids == reference.encode(text, add_special_tokens=False).ids == ours.encode(text, bos=False), text
+
+
+@pytest.mark.parametrize("num_threads", [0, 1, 3])
+def test_a_batch_is_each_text_by_itself(num_threads: int, prepared: PreparedData) -> None:
+    encoder = _rust.Encoder(prepared.tokenizer_path)
+    expected = rust_ids(prepared, HARD_STRINGS)
+    assert [encoder.encode(text) for text in HARD_STRINGS] == expected
+    assert encoder.encode_batch(HARD_STRINGS, num_threads) == expected
+    assert encoder.count_tokens(HARD_STRINGS, num_threads) == [len(ids) for ids in expected]
+    assert encoder.encode_batch([], num_threads) == encoder.count_tokens([], num_threads) == []
+
+
+def test_an_encoder_decodes_and_knows_its_vocabulary(prepared: PreparedData) -> None:
+    encoder = _rust.Encoder(prepared.tokenizer_path)
+    for text in HARD_STRINGS:
+        assert encoder.decode(encoder.encode(text)) == unicodedata.normalize("NFC", text).encode()
+    assert encoder.decode([501]) == b""
+    assert (encoder.vocab_size, encoder.fingerprint) == (503, prepared.tokenizer_fingerprint)
+    with pytest.raises(DataError, match=r"token id: expected an entry of the vocabulary of 503.*got 503"):
+        encoder.decode([503])
 
 
 def test_literal_markers_are_ordinary_text(tokenizer: Tokenizer) -> None:
@@ -197,20 +217,7 @@ def test_missing_and_broken_tokenizer_files_are_named(prepared: PreparedData, tm
 
 
 def train(folder: Path, texts: list[str], **changes: Any) -> bytes:
-    writer = _rust.CorpusWriter(folder / "corpus")
-    writer.add_documents(texts, 0)
-    writer.finish()
-    options: dict[str, Any] = {
-        "vocab_size": 400,
-        "special_tokens": SPECIAL,
-        "bos_token": SPECIAL[0],
-        "min_frequency": 2,
-        "max_text_bytes": 1 << 30,
-        "val_frac": 0.01,
-        "seed": 0,
-        "weights": [1.0],
-    }
-    _rust.train_tokenizer(folder / "corpus", folder / "tokenizer.json", **(options | changes))
+    StoredCorpus(folder, texts).train(folder / "tokenizer.json", **changes)
     return (folder / "tokenizer.json").read_bytes()
 
 
@@ -239,24 +246,16 @@ def test_training_learns_what_the_library_learns(tmp_path: Path) -> None:
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    held_out = set(held_out_texts(tmp_path))
+    held_out = set(held_out_texts(tmp_path, [*texts, "held out"], 1e-9))
     reference.train_from_iterator([text for text in [*texts, "held out"] if text not in held_out], trainer)
     theirs = json.loads(reference.to_str())["model"]
     assert ours["vocab"] == theirs["vocab"]
     assert ours["merges"] == theirs["merges"]
 
 
-def held_out_texts(folder: Path) -> list[str]:
-    _rust.encode_corpus(
-        folder / "corpus",
-        folder / "tokenizer.json",
-        folder,
-        bos_id=400,
-        eos_id=401,
-        val_frac=1e-9,
-        seed=0,
-        weights=[1.0],
-    )
+def held_out_texts(folder: Path, texts: list[str], val_frac: float) -> list[str]:
+    """The texts that training with the same texts and share did not see."""
+    StoredCorpus(folder, texts).write(folder / "tokenizer.json", folder, val_frac)
     file = TokenFile(folder / "val.bin")
     loaded = Tokenizer.load(folder / "tokenizer.json", *SPECIAL)
     return [loaded.decode(file.document(index).tolist()) for index in range(file.num_documents)]
@@ -287,16 +286,7 @@ def test_training_learns_from_training_documents_only(tmp_path: Path) -> None:
     supported = int(str(caught.value).split("supports ")[1].split()[0])
     learnt = train(tmp_path, words, vocab_size=supported, val_frac=0.5)
     vocabulary = set(json.loads(learnt)["model"]["vocab"])
-    _rust.encode_corpus(
-        tmp_path / "corpus",
-        tmp_path / "tokenizer.json",
-        tmp_path,
-        bos_id=supported,
-        eos_id=supported + 1,
-        val_frac=0.5,
-        seed=0,
-        weights=[1.0],
-    )
+    StoredCorpus(tmp_path, words).write(tmp_path / "tokenizer.json", tmp_path, 0.5)
     loaded = Tokenizer.load(tmp_path / "tokenizer.json", *SPECIAL)
     byte_to_character = {byte: character for character, byte in byte_alphabet().items()}
     whole = {"train": 0, "val": 0}

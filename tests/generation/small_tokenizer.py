@@ -11,6 +11,7 @@ import torch
 from bulba.data.prepare import Source, TokenizerSpec, prepare
 from bulba.data.tokenizer import Tokenizer
 from bulba.model.gpt import GPT
+from tests.data.conftest import UNTOUCHED
 from tests.hard_strings import HARD_STRINGS
 from tests.model.tiny import TINY
 
@@ -31,7 +32,7 @@ def train_tokenizer(folder: Path) -> Path:
         text = " ".join([sentence] * 5 + HARD_STRINGS[number :: len(SENTENCES)])
         (texts / f"{number}.txt").write_text(text, encoding="utf-8")
     spec = TokenizerSpec(vocab_size=600)
-    return prepare([Source(texts)], spec, folder / "cache", val_frac=0.2, seed=1).folder
+    return prepare([Source(texts)], spec, folder / "cache", val_frac=0.2, seed=1, **UNTOUCHED).folder
 
 
 def chain_model(tokenizer: Tokenizer, chain: list[int], max_seq_len: int = 256) -> GPT:

@@ -161,3 +161,31 @@ def test_a_corpus_smaller_than_one_row(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "data.seq_len" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dedup": {"_target_": "bulba.data.dedup.Dedup", "threshold": 0.2}}, "data.dedup.threshold=0.2 must lie"),
+        ({"dedup": {"_target_": "bulba.data.dedup.Dedup", "memory_mb": 0}}, "data.dedup.memory_mb=0 must be"),
+        ({"dedup": {"_target_": "bulba.data.dedup.Dedup", "exact": False}}, "set data.dedup.exact=true with it"),
+        ({"cleaning": {"_target_": "bulba.data.cleaning.Cleaning", "min_chars": -1}}, "data.cleaning.min_chars=-1"),
+        ({"mode": "rows"}, "data.mode=rows must be chunked, packed or bucketed"),
+    ],
+)
+def test_data_settings_that_cannot_be(changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        FolderData(path="a", sources=None, **(ROWS | changes))
+    assert sentence in str(caught.value)
+
+
+def test_weights_for_some_sources_only() -> None:
+    from bulba.data.datamodule import weights_of
+    from bulba.data.prepare import Source
+
+    assert weights_of([Source("a"), Source("b")]) is None
+    assert weights_of([Source("a", 2.0), Source("b", 1.0)]) == [2.0, 1.0]
+    with pytest.raises(ConfigError, match="some sources a weight and b none"):
+        weights_of([Source("a", 2.0), Source("b")])
+    with pytest.raises(ConfigError, match="the weight 0 of a must be a number above 0"):
+        FolderData(path=None, sources=[{"path": "a", "weight": 0}], **ROWS)

@@ -162,7 +162,9 @@ def test_a_signal_saves_first_and_the_run_goes_on(small: list[str], tmp_path: Pa
 
 
 def test_generate_streams_from_the_newest_checkpoint(small_run: Path) -> None:
-    done = run_program("-m", "bulba", "generate", f"run={small_run}", "prompt=Жыў-быў", "max_new_tokens=5", "seed=1")
+    done = run_program(
+        "-m", "bulba", "generate", f"run={small_run}", "prompt=Жыў-быў", "max_new_tokens=5", "temperature=0"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Жыў-быў")
     assert "\ufffd" not in done.stdout
