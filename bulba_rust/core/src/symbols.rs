@@ -2,7 +2,7 @@
 //!
 //! A letter of U+0400 to U+047F is two bytes, D0 or D1 and another. Merging pairs from the lowest rank up joins the two
 //! unless a pair of lower rank takes one of them first: the second byte with what follows, or the first with what lies
-//! before, as in " \xD0" or "о\xD0". Where neither exists the outcome is known, and a third of the merges is saved.
+//! before, as in " \xD0" or "о\xD0". Where neither exists the outcome is known, and the merge is saved.
 //! This holds as long as no pair that the letter is part of ranks lower than the letter itself; else it is not used.
 
 use crate::bpe::Pair;
