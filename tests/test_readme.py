@@ -1,5 +1,6 @@
 """Every command of the README is run: here, in a small form, or as it stands by .ci/run."""
 
+import random
 import re
 import shlex
 import shutil
@@ -85,10 +86,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_run: Path) -> Path:
     shutil.copytree(small_run, place / "runs" / "small")
     folder = place / "FOLDER"
     folder.mkdir()
-    text = "Стары воўк жыў каля ракі і чакаў зімы, а малая лісічка збірала грыбы. "
-    for number in range(12):
-        (folder / f"{number}.txt").write_text(text * 20 + str(number), encoding="utf-8")
-    (folder / "more.jsonl").write_text('{"text": "' + text * 9 + '"}\nbroken\n', encoding="utf-8")
+    words = ["стары", "воўк", "жыў", "каля", "ракі", "і", "чакаў", "зімы", "а", "малая", "лісічка", "збірала", "грыбы"]
+    draw = random.Random(0)
+    # Different texts: near copies of one would be dropped.
+    texts = [" ".join(draw.choices(words, k=300)) + "." for _ in range(14)]
+    for number, text in enumerate(texts[:12]):
+        (folder / f"{number}.txt").write_text(text, encoding="utf-8")
+    (folder / "more.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts[12:]) + "broken\n")
     return place
 
 
