@@ -46,7 +46,10 @@ impl Chunked {
         let stretches = spans.map(|(first, last)| {
             let (start, end) = (token(*first), token(*last));
             let targets = end.saturating_sub(start).saturating_sub(1);
-            (start..end, (targets / seq_len).max(u64::from(targets > 0)))
+            (
+                start..end.max(start),
+                (targets / seq_len).max(u64::from(targets > 0)),
+            )
         });
         Chunked {
             seq_len,

@@ -32,6 +32,13 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// The first of bos, eos and pad that is not in the vocabulary, and where the header has it.
+    pub(super) fn special_id_outside(&self) -> Option<(u64, u32)> {
+        [(24, self.bos_id), (28, self.eos_id), (32, self.pad_id)]
+            .into_iter()
+            .find_map(|(at, id)| Some((at, id.filter(|id| *id >= self.vocab_size)?)))
+    }
+
     /// The origin after the last one of each source.
     pub(super) fn origin_ends(&self) -> impl Iterator<Item = u64> + '_ {
         self.sources.iter().scan(0, |end, source| {
@@ -156,6 +163,16 @@ impl Header {
             )
         })?;
         header.list_checksum = fields.u64();
+        if let Some((at, id)) = header.meta.special_id_outside() {
+            let expected = format!("below the vocabulary size {vocab_size}");
+            return Err(broken(
+                file,
+                at,
+                "the id of a special token",
+                expected,
+                id.to_string(),
+            ));
+        }
         let file_bytes = bytes.len() as u64;
         if file_bytes != regions.end() {
             return Err(broken(

@@ -303,6 +303,11 @@ fn what_a_broken_writer_could_do_is_found() {
         (start(ORIGINS) + 8, &[1], "should be a file of source 2 but is 1"),
         (start(LANGUAGE_TAGS) + 2, &[6], "a language tag"),
         (start(TOKENS) + 2, &[0xff, 0xff], "a token id at byte"),
+        (
+            28,
+            &[44, 1, 0, 0],
+            "a special token at byte 28 should be below the vocabulary size 300 but is 300",
+        ),
     ] {
         let message = refusal(&path, &consistent(&file, &bytes, at, change));
         assert!(message.contains(sentence), "{message} instead of {sentence}");
@@ -318,8 +323,10 @@ fn what_a_broken_writer_could_do_is_found() {
 fn the_writer_refuses_what_no_reader_would_take() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.bin");
-    let mut writer = TokenFileWriter::create(&path, meta(300, 2), 2).unwrap();
     let said = |result: Result<()>| result.unwrap_err().to_string();
+    let outside = TokenFileWriter::create(&path, meta(1, 2), 2).map(drop);
+    assert!(said(outside).contains("special token id: expected below the vocabulary size 1, got 1"));
+    let mut writer = TokenFileWriter::create(&path, meta(300, 2), 2).unwrap();
     assert!(said(writer.push(&[300], 0, 0, 1)).contains("below the vocabulary size 300, got 300"));
     assert!(said(writer.push(&[70_000], 0, 0, 1)).contains("got 70000"));
     assert!(said(writer.push_raw(&[44, 1], 0, 0, 1)).contains("got 300"));

@@ -29,6 +29,10 @@ impl TokenFileWriter {
             expected: "a number that fits a file".into(),
             got,
         };
+        if let Some((_, id)) = meta.special_id_outside() {
+            let expected = format!("below the vocabulary size {}", meta.vocab_size);
+            return Err(argument("special token id", expected, id.to_string()));
+        }
         let table = table(&meta)?;
         let ends: Vec<u64> = meta.origin_ends().collect();
         let starts = std::iter::once(0).chain(ends.iter().copied());
