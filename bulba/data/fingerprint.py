@@ -6,8 +6,11 @@ file changed within the last two seconds is never remembered: a second change co
 
 import hashlib
 import json
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bulba.errors import DataError
@@ -31,15 +34,33 @@ class FileHashes:
             self._known = loaded
         self._changed = False
 
-    def get(self, path: Path, on_read: Callable[[int], object] | None = None) -> str:
-        """The hash (hex) of one file's content.
+    def get_all(self, paths: Sequence[Path], on_read: Callable[[int], object]) -> list[str]:
+        """The hashes (hex) of the files' contents, several files at a time.
 
         Args:
-            on_read: told the size in bytes of every piece that had to be read.
+            on_read: told the size in bytes of every piece that had to be read, by one thread at a time.
 
         Raises:
-            DataError: the file cannot be read.
+            DataError: a file cannot be read.
         """
+        lock, stopped = threading.Lock(), threading.Event()
+
+        def tell(size: int) -> None:
+            with lock:
+                if stopped.is_set():
+                    raise InterruptedError
+                on_read(size)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                return list(pool.map(lambda path: self._get(path, tell), paths))
+            except BaseException:
+                # Large files are left in the middle.
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _get(self, path: Path, on_read: Callable[[int], object]) -> str:
         key = str(path.absolute())
         try:
             status = path.stat()
@@ -63,11 +84,10 @@ class FileHashes:
             write_text(self._path, json.dumps(self._known))
 
 
-def _hash(path: Path, on_read: Callable[[int], object] | None) -> str:
+def _hash(path: Path, on_read: Callable[[int], object]) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 22):
             digest.update(piece)
-            if on_read is not None:
-                on_read(len(piece))
+            on_read(len(piece))
     return digest.hexdigest()

@@ -74,11 +74,12 @@ def plan_shards(
         done += size
         progress(done, total)
 
+    digests = iter(hashes.get_all([file.path for one in found for file in one.files], on_read))
     shards: list[Shard] = []
     first_origin = 0
     for source, (one, language) in enumerate(zip(found, languages, strict=True)):
         for files in _groups(one.files):
-            contents = [(file.format, hashes.get(file.path, on_read)) for file in files]
+            contents = [(file.format, next(digests)) for file in files]
             key = _key([FORMAT_VERSION, contents, language, reading.on_bad, asdict(reading.cleaning)])
             shards.append(Shard(key, source, first_origin, tuple(files), language))
             first_origin += len(files)

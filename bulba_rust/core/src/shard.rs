@@ -362,7 +362,7 @@ impl Shard {
         let end = record.offset.saturating_add(record.text_bytes) as usize;
         bytes(&self.text)
             .get(record.offset as usize..end)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .and_then(|bytes| simdutf8::basic::from_utf8(bytes).ok())
             .ok_or_else(|| {
                 self.broken(
                     record.offset,

@@ -200,7 +200,7 @@ impl Evidence {
         let model = &*MODEL;
         let mut word = String::new();
         for c in prose.chars().chain([' ']) {
-            if c.is_alphabetic() {
+            if is_alphabetic(c) {
                 word.push(lower(c));
             } else if !word.is_empty() {
                 self.word(model, &word);
@@ -256,6 +256,15 @@ impl Evidence {
         } else {
             Language::Other
         }
+    }
+}
+
+/// As `char::is_alphabetic`, without its search for what is common here.
+fn is_alphabetic(c: char) -> bool {
+    match c {
+        '\u{400}'..='\u{481}' | '\u{48a}'..='\u{52f}' => true,
+        '\u{2000}'..='\u{206f}' => false,
+        _ => c.is_alphabetic(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether a line looks like prose, code or a comment.
 
+use super::is_alphabetic;
 use super::markdown::slice;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +97,7 @@ fn address_bytes(rest: &str) -> usize {
 /// The shape of a line as [`prose_of`] gives it; `indented` if it began with more than one space or a tab.
 pub fn of(line: &str, indented: bool) -> Shape {
     let line = line.trim();
-    if !line.contains(char::is_alphabetic) && !line.contains(['{', '}']) {
+    if !line.contains(is_alphabetic) && !line.contains(['{', '}']) {
         return Shape::Blank;
     }
     if COMMENTS.iter().any(|mark| line.starts_with(mark)) {
@@ -114,7 +115,7 @@ pub fn of(line: &str, indented: bool) -> Shape {
     if indented && points > 0 && !line.starts_with(['-', '*', '+', '>']) {
         points += 1;
     }
-    if points - prose_run(statement) >= 2 {
+    if points >= 2 && points - prose_run(statement) >= 2 {
         Shape::Code
     } else {
         Shape::Prose
@@ -123,6 +124,9 @@ pub fn of(line: &str, indented: bool) -> Shape {
 
 /// What stands before ` # ...` or ` // ...` at the end of a line of code.
 fn before_comment(line: &str) -> &str {
+    if memchr::memchr2(b'#', b'/', line.as_bytes()).is_none() {
+        return line;
+    }
     let end = line.find(" # ").or_else(|| line.find(" // "));
     let statement = slice(line, 0, end.unwrap_or(line.len())).trim_end();
     if statement.ends_with(|c: char| c.is_ascii_punctuation() || c.is_ascii_digit()) {
@@ -217,8 +221,8 @@ fn prose_run(line: &str) -> i32 {
         let bare = word.trim_matches([
             ',', '.', ';', ':', '!', '?', '(', ')', '"', '«', '»', '\u{201c}', '\u{201d}',
         ]);
-        let letter = |c: char| c.is_alphabetic() || matches!(c, '-' | '\'' | '\u{2019}' | '\u{301}');
-        let is_word = bare.starts_with(char::is_alphabetic) && bare.chars().all(letter);
+        let letter = |c: char| is_alphabetic(c) || matches!(c, '-' | '\'' | '\u{2019}' | '\u{301}');
+        let is_word = bare.starts_with(is_alphabetic) && bare.chars().all(letter);
         run = if is_word { run + 1 } else { 0 };
         longest = longest.max(run);
     }

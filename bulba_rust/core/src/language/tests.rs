@@ -147,3 +147,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn letters_are_those_of_the_standard_library() {
+    for c in '\0'..=char::MAX {
+        assert_eq!(is_alphabetic(c), c.is_alphabetic(), "{c:?}");
+    }
+}

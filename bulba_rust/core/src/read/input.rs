@@ -269,7 +269,7 @@ impl<'a, 'b> Input<'a, 'b> {
                 .map(Cow::Owned)
                 .map_err(|reason| Problem::Other { offset, reason }));
         }
-        Ok(match std::str::from_utf8(record) {
+        Ok(match simdutf8::compat::from_utf8(record) {
             Ok(text) => Ok(Cow::Borrowed(text)),
             Err(_) if matches!(self.state, State::Utf16(_)) => Err(Problem::Other {
                 offset,
@@ -293,12 +293,11 @@ impl<'a, 'b> Input<'a, 'b> {
         let sample = sample(record, self.look_ahead());
         let (characters, invalid) = count_utf8(&sample);
         if invalid == 0 || characters >= invalid {
-            let (in_record, _) = count_utf8(record);
             self.state = if characters >= UTF8_CHARACTERS {
                 State::Utf8
             } else {
                 State::Unknown {
-                    utf8_characters: utf8_characters + in_record,
+                    utf8_characters: utf8_characters + count_utf8(record).0,
                 }
             };
             return Ok(());
