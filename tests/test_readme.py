@@ -35,7 +35,7 @@ SMALLER: dict[str, list[str]] = {
     "uv run python -m bulba data show run=last step=1": [],
     "uv run python -m bulba tokenizer report tokenizer=last": ["sizes=[300]", "max_mb=0.1"],
     "uv run python -m bulba bench data": [
-        "parts=[encode,parity]", "text=FOLDER", "strings=1000", "rounds=1", "vocab_size=300", "out=null",
+        "parts=[encode,parity]", "text=FOLDER", "strings=1000", "rounds=1", "vocab_size=300", "code=false", "out=null",
     ],
     "uv run train.py model=zubr mode=both": [*TINY, *TINY_MODEL, *TINY_TALES, "model.max_seq_len=32"],
     "uv run train.py model=krolik tokenizer=bpe_32k data.path=FOLDER": [
