@@ -133,3 +133,10 @@ def bench_data(settings: Settings = None) -> None:
     from bulba.bench.data import bench_data as measure
 
     call(measure, settings)
+
+
+@bench.command(name="train", help=help_text("bench-train"))
+def bench_train(settings: Settings = None) -> None:
+    from bulba.bench.train import bench_train as measure
+
+    call(measure, settings)

@@ -67,6 +67,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Вимірювання завершеного запуску.",
         "ru": "Измерения завершённого запуска.",
     },
+    "bench-train": {
+        "en": "Speed of every mode, of a bare loop and of the Trainer of transformers: bench train model=aist seq_len=1024",
+        "be": "Хуткасць кожнага рэжыму, голага цыкла і Trainer з transformers: bench train model=aist seq_len=1024",
+        "uk": "Швидкість кожного режиму, голого циклу й Trainer з transformers: bench train model=aist seq_len=1024",
+        "ru": "Скорость каждого режима, голого цикла и Trainer из transformers: bench train model=aist seq_len=1024",
+    },
     "bench-data": {
         "en": "The data engine beside the programs that people use today, on the same texts: bench data text=FOLDER",
         "be": "Рухавік даных побач з праграмамі, якімі карыстаюцца сёння, на тых самых тэкстах: bench data text=ТЭЧКА",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from bulba.errors import UnsupportedError
 if TYPE_CHECKING:
     from bulba.model.gpt import GPT
 
+P, R = ParamSpec("P"), TypeVar("R")
 Forward = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 
 
@@ -44,5 +45,11 @@ class Mode:
                 "mode compile needs a C++ compiler on a CPU, and none was found: install one "
                 "(sudo apt install g++), or choose mode=flash."
             )
+        return self.fuse(model)
+
+    def fuse(self, function: Callable[P, R]) -> Callable[P, R]:
+        """`function` compiled, where this mode compiles."""
+        if not self.compile:
+            return function
         # Every batch has one shape, so a second compilation would be a fault worth seeing, not hiding.
-        return torch.compile(model, fullgraph=True, dynamic=False)
+        return torch.compile(function, fullgraph=True, dynamic=False)

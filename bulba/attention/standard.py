@@ -4,7 +4,7 @@ Formula: y = softmax(q k^T / sqrt(D)) v, causal, inside each document (Vaswani e
 heads share key/value heads in groups (Ainslie et al. 2023, arXiv 2305.13245): num_kv_heads = num_heads is multi-head,
 num_kv_heads = 1 is multi-query attention.
 Cost per layer: 4 T^2 N D multiply-adds for all pairs of tokens; memory O(T^2) for kernel `reference`, O(T) beside the
-mask for `flash`.
+mask for `flash`, which is torch's fused kernels, or bulba/attention/blocked.py when compiled for a CPU.
 It does not do sliding windows or attention dropout.
 """
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bulba.attention.base import AttentionContext, Capabilities, Mixer, MixerShape
+from bulba.attention.blocked import blocked_attention
 
 FUSED_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 
@@ -64,8 +65,12 @@ class StandardAttention(Mixer):
         v_BGSD = self._heads(self.v_proj(x_BTH))
         if cache is not None:
             k_BGSD, v_BGSD = cache.write(k_BGSD, v_BGSD, context.start)
-        attend = reference_attention if context.kernel == "reference" else flash_attention
-        y_BNTD = attend(q_BNTD, k_BGSD, v_BGSD, context.mask_BTS)
+        if context.kernel == "reference":
+            y_BNTD = reference_attention(q_BNTD, k_BGSD, v_BGSD, context.mask())
+        elif x_BTH.device.type == "cpu" and cache is None and torch.compiler.is_compiling():
+            y_BNTD = blocked_attention(q_BNTD, k_BGSD, v_BGSD, context.documents_BT)
+        else:
+            y_BNTD = flash_attention(q_BNTD, k_BGSD, v_BGSD, context.mask())
         return self.o_proj(y_BNTD.transpose(1, 2).flatten(2))
 
     def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:

@@ -6,8 +6,6 @@ that are not installed are named and left out (`uv pip install 'bulba[peers]'`).
 
 from __future__ import annotations
 
-import os
-import platform
 import random
 import statistics
 import sysconfig
@@ -25,6 +23,7 @@ from bulba import _rust
 from bulba.bench.dedup import measure_dedup
 from bulba.bench.encode import measure_encoding
 from bulba.bench.kill_prepare import kill_prepare
+from bulba.bench.page import write_section
 from bulba.bench.prepare import measure_prepare
 from bulba.bench.sampler import measure_large_file, measure_padding, measure_sampler
 from bulba.bench.tokenizers.vocabularies import open_vocabulary
@@ -33,7 +32,6 @@ from bulba.data.documents import documents
 from bulba.data.prepare import Source, TokenizerSpec, prepare
 from bulba.data.tales import write_tales
 from bulba.errors import ConfigError
-from bulba.files import write_text
 
 HOLD_OUT_EVERY = 20
 TALES_BYTES = 20_000_000
@@ -92,7 +90,9 @@ def bench_data(
             rows += PARTS[name](bench)
     Console().print(_table(rows))
     if out is not None:
-        write_text(Path(out), _markdown(rows, texts, rounds))
+        measured = f"{texts.num_bytes / 1e6:.1f} MB of text in {len(texts.documents)} documents, {rounds} rounds"
+        lines = [["what", "measured", "beside"], *([row.what, row.figure, row.beside] for row in rows)]
+        write_section(Path(out), "Data engine", "python -m bulba bench data", lines, measured)
         print(f"written: {out}")
 
 
@@ -363,22 +363,3 @@ def _table(rows: list[Row]) -> Table:
     for row in rows:
         table.add_row(row.what, row.figure, row.beside)
     return table
-
-
-def _markdown(rows: list[Row], texts: Texts, rounds: int) -> str:
-    head = (
-        "# Benchmarks of the data engine\n\n"
-        f"Printed by `python -m bulba bench data` on {texts.num_bytes / 1e6:.1f} MB of text in "
-        f"{len(texts.documents)} documents, {os.cpu_count()} cores of {_processor()}, Python "
-        f"{platform.python_version()}; medians of {rounds} interleaved rounds, programs taking turns.\n\n"
-        "| what | measured | beside |\n| --- | --- | --- |\n"
-    )
-    return head + "".join(f"| {row.what} | {row.figure} | {row.beside} |\n" for row in rows)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -143,7 +143,7 @@ class GPT(nn.Module):
         cos, sin = rotary_tables(positions_BT, self.head_dim, self.rope_base)
         context = AttentionContext(
             rotate=partial(rotate, cos_B1TK=cos, sin_B1TK=sin),
-            mask_BTS=None if documents_BT is None else document_mask(documents_BT),
+            documents_BT=documents_BT,
             kernel=self.kernel,
             start=start,
         )
@@ -243,9 +243,3 @@ def check_sizes(hidden_size: int, num_heads: int, num_kv_heads: int, max_seq_len
         )
     if max_seq_len < 2:
         raise ConfigError(f"model.max_seq_len={max_seq_len} is too short to predict anything: set at least 2.")
-
-
-def document_mask(documents_BT: Tensor) -> Tensor:
-    """True where a query may read a key: not later, and in the same document. [B, T] -> [B, T, T]."""
-    same_BTS = documents_BT[:, :, None] == documents_BT[:, None, :]
-    return same_BTS.tril()

@@ -21,6 +21,7 @@ from bulba.model.gpt import GPT
 from bulba.report.compare import flatten, read_config
 from bulba.run.check import check_config
 from bulba.run.finish import finish, say
+from bulba.stage.losses import chunk_loss
 
 # What may change when a run is resumed: how long and where it runs, and what is reported. The rest is its identity.
 CHANGEABLE = ("trainer.", "scheduler.", "mode.", "callbacks.", "logger.", "data.micro_batch_size", "resume", "runs_dir")
@@ -51,6 +52,7 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
         path="stage",
         model=model,
         forward_hidden=mode.apply(model, device),
+        chunk_loss=mode.fuse(chunk_loss),
         optimizer=config.optimizer,
         scheduler=config.scheduler,
         token_bytes=torch.from_numpy(data.tokenizer.num_bytes_per_token()),

@@ -12,7 +12,7 @@ derivative.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,20 +23,24 @@ from bulba.errors import DataError, UnsupportedError
 
 IGNORE_INDEX = -100
 # fp32 logits of one chunk: about what the caches of a CPU hold, and enough rows to keep an accelerator busy.
-CHUNK_BYTES_CPU, CHUNK_BYTES_ACCELERATOR = 4 * 2**20, 128 * 2**20
+CHUNK_BYTES_CPU, CHUNK_BYTES_ACCELERATOR = 16 * 2**20, 128 * 2**20
 # A chunk is a multiple of this many rows: products with fewer are slow on both.
 CHUNK_ROWS = 128
 
 
-def token_loss_sum(hidden_BTH: Tensor, head_weight_VH: Tensor, targets_BT: Tensor) -> Tensor:
+def token_loss_sum(
+    hidden_BTH: Tensor, head_weight_VH: Tensor, targets_BT: Tensor, chunk: ChunkLoss | None = None
+) -> Tensor:
     """Sum over the targets that are not -100 of -log p(target), in nats; a scalar, at least fp32.
 
-    Gradients flow to `hidden_BTH` and `head_weight_VH`.
+    Gradients flow to `hidden_BTH` and `head_weight_VH`. chunk: `chunk_loss`, perhaps compiled.
     """
     if not torch.is_grad_enabled():
         return per_token_losses(hidden_BTH, head_weight_VH, targets_BT).sum()
-    dtype = product_dtype(hidden_BTH)
-    return ChunkedCrossEntropy.apply(hidden_BTH.flatten(0, 1), head_weight_VH, targets_BT.flatten(), dtype)
+    loss: Tensor = ChunkedCrossEntropy.apply(
+        hidden_BTH.flatten(0, 1), head_weight_VH, targets_BT.flatten(), chunk or chunk_loss
+    )
+    return loss
 
 
 @torch.no_grad()
@@ -52,53 +56,56 @@ def per_token_losses(hidden_BTH: Tensor, head_weight_VH: Tensor, targets_BT: Ten
     return losses_N.view_as(targets_BT)
 
 
+ChunkLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def chunk_loss(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The summed loss of a chunk, and its gradients by the hidden states and by the weight, in their dtype.
+
+    The gradient of the logits is softmax - onehot. A mode that compiles fuses everything between the products.
+    """
+    valid_N1 = (targets_N != IGNORE_INDEX)[:, None]
+    targets_N1 = targets_N[:, None].where(valid_N1, 0)
+    # A hidden state of 0 keeps an ignored row out of the gradient of the head.
+    hidden_NH = hidden_NH.where(valid_N1, 0)
+    logits_NV = hidden_NH @ weight_VH.T
+    log_p = F.log_softmax(logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), -1)
+    loss = -log_p.gather(1, targets_N1).where(valid_N1, 0).sum()
+    minus_one = log_p.new_full((1, 1), -1.0).expand_as(targets_N1)
+    grad_NV = log_p.exp_().scatter_add_(1, targets_N1, minus_one).to(hidden_NH.dtype)
+    return loss, (grad_NV @ weight_VH).where(valid_N1, 0), grad_NV.T @ hidden_NH
+
+
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss and gradients chunk by chunk; the gradient of the logits is softmax - onehot."""
+    """Loss and gradients chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_NH: Tensor, head_VH: Tensor, targets_N: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(ctx: Any, hidden_NH: Tensor, head_VH: Tensor, targets_N: Tensor, chunk: ChunkLoss) -> Tensor:
+        dtype = product_dtype(hidden_NH)
         wide = torch.promote_types(dtype, torch.float32)
         loss = torch.zeros((), dtype=wide, device=hidden_NH.device)
-        grad_NH = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
+        grad_NH = torch.empty_like(hidden_NH)
         # fp32 although the products are not: it sums over all chunks.
-        grad_VH = torch.zeros_like(head_VH, dtype=wide) if ctx.needs_input_grad[1] else None
-        weight = head_VH.to(dtype)
+        grad_VH = torch.zeros_like(head_VH, dtype=wide)
+        weight_VH = head_VH.detach().to(dtype)
         with torch.autocast(hidden_NH.device.type, enabled=False):
-            for rows in chunks(hidden_NH, len(head_VH)):
-                valid = (targets_N[rows] != IGNORE_INDEX)[:, None]
-                targets = targets_N[rows, None].where(valid, 0)
-                # A hidden state of 0 keeps an ignored row out of the gradient of the head.
-                hidden = hidden_NH[rows].to(dtype).where(valid, 0)
-                log_p = F.log_softmax((hidden @ weight.T).to(wide), -1)
-                loss -= log_p.gather(1, targets).where(valid, 0).sum()
-                if grad_NH is None and grad_VH is None:
-                    continue
-                minus_one = log_p.new_full((1, 1), -1.0).expand_as(targets)
-                grad = log_p.exp_().scatter_add_(1, targets, minus_one).to(dtype)
-                if grad_NH is not None:
-                    grad_NH[rows] = (grad @ weight).where(valid, 0)
-                if grad_VH is not None:
-                    add_product(grad_VH, grad.T, hidden)
-        ctx.save_for_backward(grad_NH, None if grad_VH is None else grad_VH.to(head_VH.dtype))
+            for rows in chunks(hidden_NH, len(head_VH), larger=chunk is not chunk_loss):
+                nats, grad_hidden, grad_weight = chunk(hidden_NH[rows].detach().to(dtype), weight_VH, targets_N[rows])
+                loss += nats
+                grad_NH[rows] = grad_hidden
+                grad_VH += grad_weight
+        ctx.save_for_backward(grad_NH, grad_VH.to(head_VH.dtype))
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None, None]:
         # Autograd takes the gradients below for constants, so a second derivative would be silently wrong.
         if torch.is_grad_enabled():
             raise UnsupportedError(
                 "the chunked training loss has no second derivative: take cross_entropy of GPT.logits for it."
             )
-        grad_NH, grad_VH = (None if grad is None else grad * grad_loss for grad in ctx.saved_tensors)
-        return grad_NH, grad_VH, None, None
-
-
-def add_product(sum_NM: Tensor, left_NK: Tensor, right_KM: Tensor) -> None:
-    """sum += left @ right, in one go where the dtypes agree."""
-    if sum_NM.dtype == left_NK.dtype:
-        sum_NM.addmm_(left_NK, right_KM)
-    else:
-        sum_NM += left_NK @ right_KM
+        grad_NH, grad_VH = ctx.saved_tensors
+        return grad_NH * grad_loss, grad_VH * grad_loss, None, None
 
 
 def product_dtype(hidden: Tensor) -> torch.dtype:
@@ -108,10 +115,10 @@ def product_dtype(hidden: Tensor) -> torch.dtype:
     return hidden.dtype
 
 
-def chunks(hidden_NH: Tensor, vocab_size: int) -> Iterator[slice]:
-    """Ranges of rows whose fp32 logits take about CHUNK_BYTES."""
+def chunks(hidden_NH: Tensor, vocab_size: int, larger: bool = False) -> Iterator[slice]:
+    """Ranges of rows whose fp32 logits take about CHUNK_BYTES; 4 times as many for a chunk that is never so wide."""
     num_bytes = CHUNK_BYTES_CPU if hidden_NH.device.type == "cpu" else CHUNK_BYTES_ACCELERATOR
-    num_rows = max(1, num_bytes // (4 * vocab_size * CHUNK_ROWS)) * CHUNK_ROWS
+    num_rows = max(1, (4 if larger else 1) * num_bytes // (4 * vocab_size * CHUNK_ROWS)) * CHUNK_ROWS
     for start in range(0, len(hidden_NH), num_rows):
         yield slice(start, start + num_rows)
 

@@ -20,11 +20,11 @@ from bulba.config.build import build
 from bulba.data.datamodule import Batch
 from bulba.mode import Forward
 from bulba.model.gpt import GPT
-from bulba.stage.losses import bits_per_byte, per_token_losses, perplexity, token_loss_sum
+from bulba.stage.losses import ChunkLoss, bits_per_byte, per_token_losses, perplexity, token_loss_sum
 
 
 class Pretrain(L.LightningModule):
-    """Trains `model` through `forward_hidden`, the callable that the mode made of it.
+    """Trains `model` through `forward_hidden` and `chunk_loss`, the callables that the mode made of it and of the loss.
 
     optimizer, scheduler: their config nodes. token_bytes: UTF-8 bytes of every token id, int64 [vocab_size], for
     bits per byte. num_micro_batches: how many make one optimizer step on this rank.
@@ -34,6 +34,7 @@ class Pretrain(L.LightningModule):
         self,
         model: GPT,
         forward_hidden: Forward,
+        chunk_loss: ChunkLoss,
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
         token_bytes: Tensor,
@@ -42,7 +43,7 @@ class Pretrain(L.LightningModule):
         super().__init__()
         self.model = model
         # In a tuple, so that a compiled module is not registered a second time.
-        self._forward_hidden = (forward_hidden,)
+        self._forward_hidden, self._chunk_loss = (forward_hidden,), chunk_loss
         self._optimizer, self._scheduler = optimizer, scheduler
         self._token_bytes = token_bytes
         self._num_micro_batches = num_micro_batches
@@ -115,7 +116,7 @@ class Pretrain(L.LightningModule):
 
     def _nats(self, batch: Batch) -> Tensor:
         hidden_BTH = self._forward_hidden[0](batch["inputs"], batch["positions"], batch["documents"])
-        return token_loss_sum(hidden_BTH, self.model.head_weight, batch["targets"])
+        return token_loss_sum(hidden_BTH, self.model.head_weight, batch["targets"], self._chunk_loss)
 
     def _forward_raw(self, batch: Batch) -> Tensor:
         return self.model(batch["inputs"], batch["positions"], batch["documents"])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bulba.attention.base import AttentionContext
 from bulba.attention.standard import causal_mask, flash_attention, reference_attention
-from bulba.model.gpt import document_mask
 from tests.model.tiny import tiny_gpt, tokens
 
 Attend = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], Tensor]
@@ -52,9 +52,8 @@ def test_equals_the_formula(
         torch.randn(2, heads, length, 8, dtype=torch.float64, generator=generator)
         for heads, length in ((4, num_queries), (kv_heads, num_keys), (kv_heads, num_keys))
     )
-    mask = None
-    if is_packed:
-        mask = document_mask(torch.randint(3, (2, num_queries), generator=generator).sort(1).values)
+    documents = torch.randint(3, (2, num_queries), generator=generator).sort(1).values if is_packed else None
+    mask = AttentionContext(rotate=lambda x: x, documents_BT=documents, kernel="flash").mask()
     torch.testing.assert_close(attend(q, k, v, mask), by_loops(q, k, v, mask), rtol=1e-10, atol=1e-10)
 
 

@@ -174,6 +174,18 @@ def test_without_gradients_the_loss_is_the_same(monkeypatch: pytest.MonkeyPatch)
         torch.testing.assert_close(token_loss_sum(hidden, head, targets), with_grad.detach())
 
 
+def test_a_compiled_chunk_gives_the_same_loss_and_gradients() -> None:
+    compiled = torch.compile(losses.chunk_loss, fullgraph=True, dynamic=False)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.02)):
+        hidden, head, targets = inputs(dtype)
+        expected, hidden_grad, head_grad = reference(hidden, head, targets)
+        loss = token_loss_sum(hidden, head, targets, compiled)
+        loss.backward()
+        torch.testing.assert_close(loss.detach().double(), expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(hidden.grad.double(), hidden_grad, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(head.grad.double(), head_grad, rtol=tolerance, atol=tolerance)
+
+
 def test_a_second_derivative_is_refused() -> None:
     hidden, head, targets = inputs()
     loss = token_loss_sum(hidden, head, targets)
