@@ -128,6 +128,13 @@ def data_show(settings: Settings = None) -> None:
     call(show_command, settings)
 
 
+@data.command(name="parquet", help=help_text("data-parquet"))
+def data_parquet(settings: Settings = None) -> None:
+    from bulba.run.parquet import parquet_command
+
+    call(parquet_command, settings)
+
+
 @bench.command(name="data", help=help_text("bench-data"))
 def bench_data(settings: Settings = None) -> None:
     from bulba.bench.data import bench_data as measure

@@ -37,6 +37,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Документи, які читає крок запуску, з їхніми файлами й текстом: data show run=last step=100",
         "ru": "Документы, которые читает шаг запуска, с их файлами и текстом: data show run=last step=100",
     },
+    "data-parquet": {
+        "en": "Any readable texts as Parquet shards with a column text, the last one for validation: data parquet path=FOLDER out=FOLDER",
+        "be": "Любыя тэксты, якія чытаюцца, у частках Parquet са слупком text, апошняя для праверкі: data parquet path=ТЭЧКА out=ТЭЧКА",
+        "uk": "Будь-які читані тексти у частинах Parquet зі стовпцем text, остання для перевірки: data parquet path=ТЕКА out=ТЕКА",
+        "ru": "Любые читаемые тексты в частях Parquet со столбцом text, последняя для проверки: data parquet path=ПАПКА out=ПАПКА",
+    },
     "compare": {
         "en": "A table of runs: what differs in their settings, and how they came out.",
         "be": "Табліца запускаў: чым адрозніваюцца налады і што атрымалася.",

@@ -32,6 +32,7 @@ SMALLER: dict[str, list[str]] = {
     "uv run train.py data.path=FOLDER data.mode=packed": [
         *TINY, *TINY_MODEL, "model.max_seq_len=32", "tokenizer.vocab_size=300", "data.val_frac=0.2",
     ],
+    "uv run python -m bulba data parquet path=FOLDER out=SHARDS": [],
     "uv run python -m bulba data show run=last step=1": [],
     "uv run python -m bulba tokenizer report tokenizer=last": ["sizes=[300]", "max_mb=0.1"],
     "uv run python -m bulba bench data": [
