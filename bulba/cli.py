@@ -61,6 +61,13 @@ def prepare(settings: Settings = None) -> None:
     prepare_command(settings or [])
 
 
+@app.command(help=help_text("ready"))
+def ready(settings: Settings = None) -> None:
+    from bulba.run.ready import ready_command
+
+    ready_command(settings or [])
+
+
 @app.command(help=help_text("compare"))
 def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...")]) -> None:
     from bulba.report.compare import compare as compare_runs

@@ -25,6 +25,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Заздалегідь прочитати, очистити й розбити тексти на токени, зі звітом про кожен файл: prepare data.path=ТЕКА",
         "ru": "Заранее прочитать, очистить и разбить тексты на токены, с отчётом о каждом файле: prepare data.path=ПАПКА",
     },
+    "ready": {
+        "en": "What a training with these settings still lacks, and how to mend it: ready data.path=FOLDER",
+        "be": "Чаго яшчэ не хапае навучанню з такімі наладамі і як гэта выправіць: ready data.path=ТЭЧКА",
+        "uk": "Чого ще бракує навчанню з такими налаштуваннями і як це виправити: ready data.path=ТЕКА",
+        "ru": "Чего ещё не хватает обучению с такими настройками и как это исправить: ready data.path=ПАПКА",
+    },
     "data": {
         "en": "What a run learns from.",
         "be": "На чым вучыцца запуск.",

@@ -11,6 +11,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,7 @@ def _documents(converted: Converted, work: Path, on_bad: OnBad, progress: Progre
     converted.rejects += [(name, 1, f"cannot be opened: {reason}") for name, reason in found.unopened.items()]
     for files in group_files(found.files):
         shard = Shard("shard", 0, 0, tuple(files), None)
-        before = done
-        folder = read_shard(
-            shard, work, reading, lambda now, _, before=before: progress(before + now, found.size_bytes)
-        )
+        folder = read_shard(shard, work, reading, partial(_advance, progress, done, found.size_bytes))
         done += shard.size_bytes
         reports = load_report(folder)["files"]
         for file, report in zip(files, reports, strict=True):
@@ -116,6 +114,10 @@ def _documents(converted: Converted, work: Path, on_bad: OnBad, progress: Progre
                 text, _, _, language = corpus.document(index)
                 yield text, language
         shutil.rmtree(work)
+
+
+def _advance(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
 
 
 class _Sides:

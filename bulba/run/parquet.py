@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bulba.data.parquet_shards import Converted, write_parquet_shards
 from bulba.data.readers.base import OnBad
-from bulba.run.prepare import Bars
+from bulba.run.bars import Bars
 
 MAX_SHOWN = 30
 
