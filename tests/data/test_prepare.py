@@ -234,6 +234,29 @@ def test_bad_documents_are_in_the_report_or_end_the_run(tmp_path: Path) -> None:
     assert entries(tmp_path / "cache") == [prepared.folder]
 
 
+def test_no_text_is_dropped_for_its_language(tmp_path: Path) -> None:
+    texts = {
+        "be": "Ранкам дзед запаліў печ, і ў хаце запахла бульбай, а за акном ужо святлела.",
+        "ru": "Утром дед затопил печь, и в избе запахло картошкой, а за окном уже светало.",
+        "uk": "Вранці дід затопив піч, і в хаті запахло картоплею, а за вікном уже світало.",
+        "en": "In the morning the old man lit the stove, and the house smelled of potatoes.",
+        "code": "def add(a, b):\n    total = a + b\n    return total\n\nfor i in range(10):\n    print(add(i, 1))\n",
+        "other": "漢字かな交じり文",
+        "polish": "Rano dziadek rozpalił w piecu i w chacie zapachniało ziemniakami, a za oknem już świtało.",
+        "trasianka": "Я ўчора хадзіла ў бальніцу, там ачарадзь бальшая была, патом палучыла справку і паехала дамой.",
+        "surzhyk": "Я вчора ходила в больницю, там очередь була здоровенна, потом получила справку і поїхала домой.",
+        "signs": "1 + 1 = 2 → 🥔🥔",
+    }
+    lines = "".join(json.dumps(text) + "\n" for text in texts.values())
+    (tmp_path / "a.jsonl").write_text(lines)
+    prepared = prepare([Source(tmp_path / "a.jsonl")], TokenizerSpec(vocab_size=256), tmp_path / "c", val_frac=0.3)
+    kept = [*texts_of(prepared, prepared.train_path), *texts_of(prepared, prepared.val_path)]
+    assert sorted(kept) == sorted(texts.values())
+    (source,) = prepared.report["sources"]
+    assert (source["documents"], source["dropped"], source["num_rejected"]) == (len(texts), 0, 0)
+    assert source["languages"].keys() == {"be", "ru", "uk", "en", "code", "other"}
+
+
 def test_files_that_cannot_be_opened_are_left_out_and_named_or_end_the_run(corpus: Path, tmp_path: Path) -> None:
     texts, cache = tmp_path / "texts", tmp_path / "cache"
     shutil.copytree(corpus, texts)
