@@ -61,6 +61,13 @@ def prepare(settings: Settings = None) -> None:
     prepare_command(settings or [])
 
 
+@app.command(help=help_text("ready"))
+def ready(settings: Settings = None) -> None:
+    from bulba.run.ready import ready_command
+
+    ready_command(settings or [])
+
+
 @app.command(help=help_text("compare"))
 def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...")]) -> None:
     from bulba.report.compare import compare as compare_runs
@@ -126,6 +133,13 @@ def data_show(settings: Settings = None) -> None:
     from bulba.run.show import show_command
 
     call(show_command, settings)
+
+
+@data.command(name="parquet", help=help_text("data-parquet"))
+def data_parquet(settings: Settings = None) -> None:
+    from bulba.run.parquet import parquet_command
+
+    call(parquet_command, settings)
 
 
 @bench.command(name="data", help=help_text("bench-data"))

@@ -25,6 +25,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Заздалегідь прочитати, очистити й розбити тексти на токени, зі звітом про кожен файл: prepare data.path=ТЕКА",
         "ru": "Заранее прочитать, очистить и разбить тексты на токены, с отчётом о каждом файле: prepare data.path=ПАПКА",
     },
+    "ready": {
+        "en": "What a training with these settings still lacks, and how to mend it: ready data.path=FOLDER",
+        "be": "Чаго яшчэ не хапае навучанню з такімі наладамі і як гэта выправіць: ready data.path=ТЭЧКА",
+        "uk": "Чого ще бракує навчанню з такими налаштуваннями і як це виправити: ready data.path=ТЕКА",
+        "ru": "Чего ещё не хватает обучению с такими настройками и как это исправить: ready data.path=ПАПКА",
+    },
     "data": {
         "en": "What a run learns from.",
         "be": "На чым вучыцца запуск.",
@@ -36,6 +42,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "be": "Дакументы, якія чытае крок запуску, з іх файламі і тэкстам: data show run=last step=100",
         "uk": "Документи, які читає крок запуску, з їхніми файлами й текстом: data show run=last step=100",
         "ru": "Документы, которые читает шаг запуска, с их файлами и текстом: data show run=last step=100",
+    },
+    "data-parquet": {
+        "en": "Any readable texts as Parquet shards with a column text, the last one for validation: data parquet path=FOLDER out=FOLDER",
+        "be": "Любыя тэксты, якія чытаюцца, у частках Parquet са слупком text, апошняя для праверкі: data parquet path=ТЭЧКА out=ТЭЧКА",
+        "uk": "Будь-які читані тексти у частинах Parquet зі стовпцем text, остання для перевірки: data parquet path=ТЕКА out=ТЕКА",
+        "ru": "Любые читаемые тексты в частях Parquet со столбцом text, последняя для проверки: data parquet path=ПАПКА out=ПАПКА",
     },
     "compare": {
         "en": "A table of runs: what differs in their settings, and how they came out.",

@@ -119,7 +119,8 @@ def check_key(override: Override, config: DictConfig, source: Source) -> None:
     node: Any = config
     walked: list[str] = []
     for part in override.key_or_group.split("."):
-        if not isinstance(node, DictConfig) or part not in node:
+        # list(node) also holds the keys that are still to be set (???), `in node` does not.
+        if not isinstance(node, DictConfig) or part not in list(node):
             if override.key_or_group in FOLDER_KEYS:
                 raise ConfigError(
                     f"{override.key_or_group} belongs to data=folder, and another choice of data is set: "

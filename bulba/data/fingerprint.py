@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bulba.errors import DataError
+from bulba.data.readers import unreadable
 from bulba.files import write_text
 
 SETTLED_NS = 2_000_000_000
@@ -41,7 +41,7 @@ class FileHashes:
             on_read: told the size in bytes of every piece that had to be read, by one thread at a time.
 
         Raises:
-            DataError: a file cannot be read.
+            LostFileError: a file cannot be read.
         """
         lock, stopped = threading.Lock(), threading.Event()
 
@@ -72,7 +72,7 @@ class FileHashes:
                 return str(known[-1])
             digest = _hash(path, on_read)
         except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}; make it readable or move it away") from error
+            raise unreadable(path, error) from error
         if abs(time.time_ns() - max(times)) > SETTLED_NS:
             self._known[key] = [*stamp, digest]
             self._changed = True

@@ -34,13 +34,25 @@ def download(
     Raises:
         DataError: `datasets` is not installed, the dataset cannot be reached, or it has no such column.
     """
-    choice = [name, config_name, split, column, max_documents, _local_state(Path(name))]
-    digest = hashlib.sha256(json.dumps(choice).encode()).hexdigest()[:12]
-    folder = Path(cache_dir) / f"hub-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}-{digest}"
+    folder = folder_of(name, cache_dir, config_name, split, column, max_documents)
     if not folder.is_dir():
         with atomic_folder(folder) as temporary:
             _write(documents(name, config_name, split, column, max_documents), temporary)
     return folder
+
+
+def folder_of(
+    name: str,
+    cache_dir: str | Path,
+    config_name: str | None = None,
+    split: str = "train",
+    column: str = "text",
+    max_documents: int | None = None,
+) -> Path:
+    """Where `download`, with the same arguments, puts the documents."""
+    choice = [name, config_name, split, column, max_documents, _local_state(Path(name))]
+    digest = hashlib.sha256(json.dumps(choice).encode()).hexdigest()[:12]
+    return Path(cache_dir) / f"hub-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}-{digest}"
 
 
 def documents(

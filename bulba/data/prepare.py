@@ -21,15 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bulba import _rust
 from bulba.data.cleaning import Cleaning, merge_reports
 from bulba.data.dedup import Dedup
 from bulba.data.fingerprint import FileHashes
-from bulba.data.readers import Found, find_files
+from bulba.data.readers import Found, LostFileError, find_files
 from bulba.data.readers.base import OnBad
-from bulba.data.shards import Reading, Shard, load_report, plan_shards, read_shard, remove_shards
+from bulba.data.shards import NOTHING, Reading, Shard, load_report, plan_shards, read_shard, remove_shards
 from bulba.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from bulba.data.tokens import TokenFile
 from bulba.data.workspace import remove_leftovers, working_folder
@@ -41,9 +41,14 @@ FORMAT_VERSION = 2
 
 REPORT_FILE = "prepare.json"
 
+VANISHED = "it vanished while the texts were read"
+
 Progress = Callable[[str, int, int], object]
 """Called with (stage, done_bytes, total_bytes); the stages are "hash", "read", "dedup", "tokenizer", "encode" and
 "write"."""
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def prepare(
     Args:
         val_frac: share of documents held out, above 0 and below 1; equal texts always land on one side.
         seed: decides the split and the order of documents.
-        on_bad: "skip" leaves broken documents out and reports them, "fail" ends at the first.
+        on_bad: "skip" leaves out broken documents and files that cannot be opened and reports them, "fail" ends at the
+            first.
         cleaning, dedup: the rules; None for their defaults.
 
     Raises:
@@ -138,17 +144,8 @@ def prepare(
     reading = Reading(on_bad, cleaning or Cleaning())
     job = _Job(list(sources), tokenizer, cache, val_frac, seed, reading, dedup or Dedup(), progress or _silent)
     with disk_errors(cache):
-        plan = job.plan()
-        if not plan.entry.is_dir():
-            try:
-                job.build(plan)
-            except (DataError, FileNotFoundError):
-                # Another process with the same inputs has finished and removed the common work files.
-                if not plan.entry.is_dir():
-                    raise
-            remove_shards(cache, plan.shards)
-            shutil.rmtree(plan.work, ignore_errors=True)
-    return _open(plan.entry)
+        plan = job.with_found(job.make_entry)
+        return _open(plan)
 
 
 def read_part(
@@ -174,11 +171,7 @@ def read_part(
     reading = Reading(on_bad, cleaning or Cleaning())
     with disk_errors(cache):
         job = _Job(list(sources), TokenizerSpec(), cache, 0.0, 0, reading, Dedup(), progress or _silent)
-        shards = job.shards(job.find())
-        mine = shards[part::num_parts]
-        done = sum(shard.folder(cache).is_dir() for shard in mine)
-        job.read(mine)
-    return {"shards": len(shards), "part_shards": len(mine), "found_done": done}
+        return job.with_found(partial(job.read_part, part, num_parts))
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -210,12 +203,51 @@ class _Job:
     dedup: Dedup
     progress: Progress
 
-    def find(self) -> list[Found]:
+    def with_found(self, work: Callable[[list[Found]], Result]) -> Result:
+        """What `work` makes of the files; with on_bad "skip", once more without those that were lost meanwhile."""
+        found = self.find([])
+        while True:
+            try:
+                return work(found)
+            except LostFileError:
+                before, found = found, self.find(found)
+                if self.reading.on_bad == "fail" or found == before:
+                    raise
+
+    def find(self, before: list[Found]) -> list[Found]:
+        """The files of the sources; those that were there `before` and are not now count as unopened."""
         if self.reading.on_bad not in ("skip", "fail"):
             raise DataError(f"data.on_bad should be skip or fail, not {self.reading.on_bad!r}")
         if not self.sources:
             raise DataError("there is no source of text: set data.sources to at least one file or folder")
-        return [find_files(Path(source.path).expanduser()) for source in self.sources]
+        on_bad = self.reading.on_bad
+        found = [find_files(Path(source.path).expanduser(), on_bad) for source in self.sources]
+        for then, now in zip(before, found, strict=False):
+            lost = then.unopened | dict.fromkeys((file.name for file in then.files), VANISHED)
+            for name in sorted(lost.keys() - {file.name for file in now.files} - now.unopened.keys()):
+                now.unopened[name] = lost[name]
+        return found
+
+    def make_entry(self, found: list[Found]) -> "_Plan":
+        """The plan for these files, after its cache entry is made or found."""
+        plan = self.plan(found)
+        if not plan.entry.is_dir():
+            try:
+                self.build(plan)
+            except (DataError, FileNotFoundError):
+                # Another process with the same inputs has finished and removed the common work files.
+                if not plan.entry.is_dir():
+                    raise
+            remove_shards(self.cache, plan.shards)
+            shutil.rmtree(plan.work, ignore_errors=True)
+        return plan
+
+    def read_part(self, part: int, num_parts: int, found: list[Found]) -> dict[str, int]:
+        shards = self.shards(found)
+        mine = shards[part::num_parts]
+        done = sum(shard.folder(self.cache).is_dir() for shard in mine)
+        self.read(mine)
+        return {"shards": len(shards), "part_shards": len(mine), "found_done": done}
 
     def shards(self, found: list[Found]) -> list[Shard]:
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -225,8 +257,7 @@ class _Job:
         hashes.save()
         return shards
 
-    def plan(self) -> _Plan:
-        found = self.find()
+    def plan(self, found: list[Found]) -> _Plan:
         shards = self.shards(found)
         given = None if self.tokenizer.path is None else Tokenizer.load(self.tokenizer.path)
         settings = {
@@ -417,11 +448,21 @@ class _Job:
             yield {
                 "path": str(source.path),
                 "language": source.language,
-                **_add_up(files),
+                **_of_files(files, found),
                 **{side: written[side]["sources"][index] for side in ("train", "val")},
-                "ignored": found.ignored,
-                "files": files,
             }
+
+
+def _of_files(files: list[dict[str, Any]], found: Found) -> dict[str, Any]:
+    """The part of a source's report that its files decide; those that cannot be opened stand last."""
+    unopened = [
+        {"name": name, "bytes": 0, "num_rejected": 1, "rejects": [["the file", f"cannot be opened: {reason}"]]}
+        | NOTHING
+        | {"unopened": reason}
+        for name, reason in found.unopened.items()
+    ]
+    files = [file for file in files if "unopened" not in file] + unopened
+    return _add_up(files) | {"ignored": found.ignored, "files": files}
 
 
 def _offset(progress: Progress, stage: str, before: int, total: int) -> Callable[[int, int], object]:
@@ -450,12 +491,20 @@ def _totals(written: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def _open(entry: Path) -> PreparedData:
-    """A cache entry, its token files checked against its tokenizer."""
+def _open(plan: _Plan) -> PreparedData:
+    """A cache entry, its token files checked against its tokenizer, and its report of what is left out up to date."""
+    entry = plan.entry
     try:
         report = json.loads((entry / REPORT_FILE).read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{entry} is not a whole preparation ({error}): delete that folder and run again") from error
+    # Neither decides a byte, so the entry of another day may have met others.
+    sources = [
+        source | _of_files(source["files"], found) for source, found in zip(report["sources"], plan.found, strict=True)
+    ]
+    if sources != report["sources"]:
+        report["sources"] = sources
+        write_text(entry / REPORT_FILE, json.dumps(report, indent=1, ensure_ascii=False))
     prepared = PreparedData(
         folder=entry,
         tokenizer_path=entry / TOKENIZER_FILE,

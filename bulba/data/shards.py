@@ -78,7 +78,7 @@ def plan_shards(
     shards: list[Shard] = []
     first_origin = 0
     for source, (one, language) in enumerate(zip(found, languages, strict=True)):
-        for files in _groups(one.files):
+        for files in group_files(one.files):
             contents = [(file.format, next(digests)) for file in files]
             key = _key([FORMAT_VERSION, contents, language, reading.on_bad, asdict(reading.cleaning)])
             shards.append(Shard(key, source, first_origin, tuple(files), language))
@@ -86,7 +86,8 @@ def plan_shards(
     return shards
 
 
-def _groups(files: Sequence[FoundFile]) -> list[list[FoundFile]]:
+def group_files(files: Sequence[FoundFile]) -> list[list[FoundFile]]:
+    """The files of each shard, in order."""
     groups: list[list[FoundFile]] = []
     room = 0
     for file in files:
@@ -109,7 +110,8 @@ def read_shard(shard: Shard, cache: Path, reading: Reading, progress: Progress) 
         progress: called with (done_bytes, total_bytes) of the shard's files.
 
     Raises:
-        DataError: a file cannot be read, changed meanwhile, or is broken and `on_bad` is "fail".
+        LostFileError: a file cannot be opened any more.
+        DataError: a file changed meanwhile, or is broken and `on_bad` is "fail".
     """
     folder = shard.folder(cache)
     if not folder.is_dir():
@@ -126,6 +128,7 @@ def _read(shard: Shard, folder: Path, reading: Reading, progress: Progress) -> d
     reports = []
     done = 0
     for file in shard.files:
+        file.check_unchanged()
         number = writer.begin_file(shard.language)
         advance = partial(_advance, progress, done, shard.size_bytes)
         report = get_reader(file.format).read(file.path, writer, number, reading.on_bad, advance)
@@ -133,15 +136,15 @@ def _read(shard: Shard, folder: Path, reading: Reading, progress: Progress) -> d
         done += file.size_bytes
         reports.append(report.as_dict())
     made = writer.finish()
-    # A file without a document has no counts.
-    counts = made["files"] + [_NOTHING] * (len(reports) - len(made["files"]))
+    counts = made["files"] + [NOTHING] * (len(reports) - len(made["files"]))
     return {
         "files": [report | count for report, count in zip(reports, counts, strict=True)],
         "cleaning": made["cleaning"],
     }
 
 
-_NOTHING: dict[str, Any] = {"documents": 0, "text_bytes": 0, "empty": 0, "dropped": 0, "languages": {}}
+NOTHING: dict[str, Any] = {"documents": 0, "text_bytes": 0, "empty": 0, "dropped": 0, "languages": {}}
+"""The counts of a file without a document."""
 
 
 def _advance(progress: Progress, before: int, total: int, done: int, _: int) -> None:

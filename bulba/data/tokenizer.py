@@ -44,8 +44,6 @@ class Tokenizer:
     def __init__(self, content: bytes, path: Path, bos: str, eos: str, pad: str | None) -> None:
         from tokenizers import Tokenizer as Library
 
-        definition = _parse(content, path)
-        _check_byte_level(definition, path)
         self.path = path
         self.content = content
         self.fingerprint = hashlib.sha256(content).hexdigest()
@@ -58,7 +56,7 @@ class Tokenizer:
         self.bos_id = self._special_id("bos_token", bos)
         self.eos_id = self._special_id("eos_token", eos)
         self.pad_id = None if pad is None else self._special_id("pad_token", pad)
-        self._bytes = _bytes_of_tokens(definition)
+        self._bytes = _bytes_of_tokens(_parse(content, path))
         self.vocab_size = len(self._bytes)
 
     @classmethod
@@ -76,12 +74,15 @@ class Tokenizer:
         """
         path = Path(path)
         file = path / TOKENIZER_FILE if path.is_dir() else path
+        _refuse_sentencepiece(file)
         try:
             content = file.read_bytes()
         except OSError as error:
             raise DataError(
                 f"cannot read the tokenizer {file}: {error.strerror}; give a tokenizer.json or its folder"
             ) from error
+        # Before its tokens are asked for: naming them would not help a tokenizer of another kind.
+        _check_byte_level(_parse(content, file), file)
         config = _read_config(file.with_name(CONFIG_FILE))
         bos = bos or _token_name(config.get("bos_token"))
         eos = eos or _token_name(config.get("eos_token"))
@@ -196,6 +197,16 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path} is a JSON {type(value).__name__}, not an object: give a tokenizer.json")
     return value
+
+
+def _refuse_sentencepiece(file: Path) -> None:
+    """A .model file is given, or lies in the folder instead of a tokenizer.json."""
+    models = [file] if file.suffix == ".model" else sorted(file.parent.glob("*.model"))
+    if models and models[0].is_file() and (models == [file] or not file.is_file()):
+        raise DataError(
+            f"the tokenizer {models[0]} cannot be used, it is a SentencePiece model: give the tokenizer.json of a "
+            "byte-level BPE or train one"
+        )
 
 
 def _check_byte_level(definition: dict[str, Any], path: Path) -> None:

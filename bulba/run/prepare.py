@@ -6,7 +6,6 @@ import sys
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bulba.config.build import build, check_keys, locate, to_plain
 from bulba.config.entry import run_hydra
@@ -14,6 +13,7 @@ from bulba.data.datamodule import TextData
 from bulba.data.prepare import TokenizerSpec
 from bulba.errors import ConfigError
 from bulba.report.preparation import preparation_tables
+from bulba.run.bars import Bars
 
 
 def prepare_command(arguments: list[str]) -> None:
@@ -48,24 +48,3 @@ def read_one_part(data: TextData, part: int, num_parts: int) -> None:
         f"part {part} of {num_parts}: {counts['part_shards']} of {counts['shards']} shards are read, "
         f"{counts['found_done']} of them before; when all parts are, run the same command without part"
     )
-
-
-class Bars:
-    """A bar for each stage, on a terminal; nothing where the output is a file."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description:>10}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-        self._progress = Progress(*columns, TimeRemainingColumn(), disable=not sys.stdout.isatty())
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)

@@ -23,8 +23,10 @@ from bulba.run.check import check_config
 from bulba.run.finish import finish, say
 from bulba.stage.losses import chunk_loss
 
-# What may change when a run is resumed: how long and where it runs, and what is reported. The rest is its identity.
-CHANGEABLE = ("trainer.", "scheduler.", "mode.", "callbacks.", "logger.", "data.micro_batch_size", "resume", "runs_dir")
+# What may change when a run is resumed: how long and where it runs, where its texts lie (their content is compared
+# by itself), and what is reported. The rest is its identity.
+PLACES = ("data.path", "data.cache_dir", "tokenizer.path", "runs_dir")
+CHANGEABLE = ("trainer.", "scheduler.", "mode.", "callbacks.", "logger.", "data.micro_batch_size", "resume", *PLACES)
 
 
 def train(config: DictConfig, run: Path) -> dict[str, Any]:

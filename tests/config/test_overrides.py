@@ -94,3 +94,9 @@ def test_help_lists_the_choices_and_no_parts(program: str, shown: str) -> None:
     assert done.returncode == 0
     assert shown in done.stdout
     assert "_base" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [["data=hub", "data.name=owner/name"], ["tokenizer=file", "tokenizer.path=FOLDER"]])
+def test_a_value_that_must_be_set_can_be_set(words: list[str]) -> None:
+    group, key = words[1].split("=")[0].split(".")
+    assert check(words)[group][key] == words[1].split("=")[1]

@@ -1,5 +1,6 @@
 """Preparation end to end: what it writes, what it remembers, and what it survives."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -7,13 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bulba.bench.kill_prepare import kill_prepare
 from bulba.data import fingerprint, shards
@@ -23,6 +28,7 @@ from bulba.data.prepare import PreparedData, Source, TokenizerSpec, prepare, rea
 from bulba.data.tokenizer import Tokenizer
 from bulba.data.tokens import TokenFile
 from bulba.errors import BulbaError, DataError
+from bulba.report.preparation import preparation_tables
 from tests.data.conftest import SMALL_SPEC, UNTOUCHED, write_corpus
 
 
@@ -226,6 +232,116 @@ def test_bad_documents_are_in_the_report_or_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl, line 2: broken JSON"):
         prepare([Source(texts)], spec, tmp_path / "cache", on_bad="fail")
     assert entries(tmp_path / "cache") == [prepared.folder]
+
+
+def test_no_text_is_dropped_for_its_language(tmp_path: Path) -> None:
+    texts = {
+        "be": "Ранкам дзед запаліў печ, і ў хаце запахла бульбай, а за акном ужо святлела.",
+        "ru": "Утром дед затопил печь, и в избе запахло картошкой, а за окном уже светало.",
+        "uk": "Вранці дід затопив піч, і в хаті запахло картоплею, а за вікном уже світало.",
+        "en": "In the morning the old man lit the stove, and the house smelled of potatoes.",
+        "code": "def add(a, b):\n    total = a + b\n    return total\n\nfor i in range(10):\n    print(add(i, 1))\n",
+        "other": "漢字かな交じり文",
+        "polish": "Rano dziadek rozpalił w piecu i w chacie zapachniało ziemniakami, a za oknem już świtało.",
+        "trasianka": "Я ўчора хадзіла ў бальніцу, там ачарадзь бальшая была, патом палучыла справку і паехала дамой.",
+        "surzhyk": "Я вчора ходила в больницю, там очередь була здоровенна, потом получила справку і поїхала домой.",
+        "signs": "1 + 1 = 2 → 🥔🥔",
+    }
+    lines = "".join(json.dumps(text) + "\n" for text in texts.values())
+    (tmp_path / "a.jsonl").write_text(lines)
+    prepared = prepare([Source(tmp_path / "a.jsonl")], TokenizerSpec(vocab_size=256), tmp_path / "c", val_frac=0.3)
+    kept = [*texts_of(prepared, prepared.train_path), *texts_of(prepared, prepared.val_path)]
+    assert sorted(kept) == sorted(texts.values())
+    (source,) = prepared.report["sources"]
+    assert (source["documents"], source["dropped"], source["num_rejected"]) == (len(texts), 0, 0)
+    assert source["languages"].keys() == {"be", "ru", "uk", "en", "code", "other"}
+
+
+def test_files_that_cannot_be_opened_are_left_out_and_named_or_end_the_run(corpus: Path, tmp_path: Path) -> None:
+    texts, cache = tmp_path / "texts", tmp_path / "cache"
+    shutil.copytree(corpus, texts)
+    whole = prepare([Source(texts)], SMALL_SPEC, cache)
+    (texts / "gone.txt").symlink_to(tmp_path / "nowhere")
+    (texts / "loop.md").symlink_to("loop.md")
+    again = prepare([Source(texts)], SMALL_SPEC, cache)
+    assert again.folder == whole.folder, "the same texts are the same data"
+    for report in (again.report, json.loads((again.folder / "prepare.json").read_bytes())):
+        (source,) = report["sources"]
+        assert (source["num_rejected"], source["documents"]) == (2, whole.report["sources"][0]["documents"])
+        rejects = {file["name"]: file["rejects"] for file in source["files"] if file["num_rejected"]}
+        assert rejects.pop("gone.txt") == [["the file", "cannot be opened: No such file or directory"]]
+        assert "Too many" in rejects.pop("loop.md")[0][1]
+        assert not rejects
+    shown = Console(width=150, record=True, file=io.StringIO())
+    for table in preparation_tables(again.report):
+        shown.print(table)
+    assert "gone.txt" in shown.export_text()
+    with pytest.raises(DataError, match=r"cannot read .*gone\.txt: No such file"):
+        prepare([Source(texts)], SMALL_SPEC, cache, on_bad="fail")
+    (texts / "gone.txt").unlink()
+    (texts / "loop.md").unlink()
+    assert prepare([Source(texts)], SMALL_SPEC, cache).report == whole.report
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "gone.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"only holds nothing .*1 that cannot be opened, .*gone\.txt: No such file"):
+        prepare([Source(texts), Source(tmp_path / "only")], SMALL_SPEC, cache)
+
+
+@pytest.mark.parametrize("stage", ["hash", "read"])
+def test_files_that_vanish_while_others_are_read_are_left_out_and_named(
+    stage: str, corpus: Path, tmp_path: Path
+) -> None:
+    texts, cache = tmp_path / "texts", tmp_path / "cache"
+
+    def vanish(now: str, done: int, total: int) -> None:
+        if now == stage:
+            (texts / "table.parquet").unlink(missing_ok=True)
+
+    shutil.copytree(corpus, texts)
+    made = prepare([Source(texts)], SMALL_SPEC, cache, progress=vanish)
+    (source,) = made.report["sources"]
+    assert source["files"][-1]["name"] == "table.parquet"
+    assert source["files"][-1]["rejects"] == [["the file", "cannot be opened: it vanished while the texts were read"]]
+    assert source["documents"] == 31
+    assert (
+        contents(made.folder)["train.bin"]
+        == contents(prepare([Source(texts)], SMALL_SPEC, tmp_path / "b").folder)["train.bin"]
+    )
+    shutil.rmtree(texts)
+    shutil.copytree(corpus, texts)
+    with pytest.raises(DataError, match=r"cannot read .*table\.parquet: No such file"):
+        prepare([Source(texts)], SMALL_SPEC, tmp_path / "c", on_bad="fail", progress=vanish)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes of POSIX")
+def test_what_may_not_be_read_is_left_out_and_named() -> None:
+    with tempfile.TemporaryDirectory() as name, plain_user(Path(name)):
+        texts = Path(name) / "texts"
+        for part in ("open", "closed"):
+            write_corpus(texts / part)
+        (texts / "closed").chmod(0)
+        (texts / "open" / "one.txt").chmod(0)
+        made = prepare([Source(texts)], SMALL_SPEC, Path(name) / "cache")
+        (texts / "closed").chmod(0o700)
+    (source,) = made.report["sources"]
+    assert source["documents"] == 40
+    assert [(file["name"], file["rejects"]) for file in source["files"] if file["num_rejected"]] == [
+        (name, [["the file", "cannot be opened: Permission denied"]]) for name in ("closed", "open/one.txt")
+    ]
+
+
+@contextmanager
+def plain_user(folder: Path) -> Iterator[None]:
+    """root may read everything, so as root this becomes somebody else, who owns the folder."""
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 def test_a_ready_tokenizer_is_taken_as_it_is(corpus: Path, prepared: PreparedData, tmp_path: Path) -> None:

@@ -197,6 +197,33 @@ def test_tokenizers_that_change_the_text_are_refused(change: str, prepared: Prep
         Tokenizer.load(path, *SPECIAL)
 
 
+def test_unigram_wordpiece_and_sentencepiece_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Library
+    from tokenizers import models, pre_tokenizers
+
+    llama2 = Library(models.BPE({"<unk>": 0, "▁": 1, "а": 2}, [], unk_token="<unk>", byte_fallback=True))
+    llama2.pre_tokenizer = pre_tokenizers.Metaspace()
+    libraries = {
+        "its model is Unigram, not BPE": Library(models.Unigram([("<unk>", 0.0), ("а", -1.0)], 0, False)),
+        "its model is WordPiece, not BPE": Library(models.WordPiece({"[UNK]": 0, "а": 1}, unk_token="[UNK]")),
+        "it does not work on bytes": llama2,
+    }
+    path = tmp_path / "tokenizer.json"
+    for reason, library in libraries.items():
+        library.save(str(path))
+        for place in (path, tmp_path):
+            with pytest.raises(DataError, match=f"tokenizer.json cannot be used, {reason}.*: give a byte-level BPE"):
+                Tokenizer.load(place)
+    path.unlink()
+    model = tmp_path / "tokenizer.model"
+    model.write_bytes(b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02")
+    for place in (model, tmp_path):
+        with pytest.raises(DataError, match=r"tokenizer\.model cannot be used, it is a SentencePiece model: give the"):
+            Tokenizer.load(place)
+    with pytest.raises(DataError, match=r"cannot read the tokenizer .*other\.model"):
+        Tokenizer.load(tmp_path / "other.model")
+
+
 def test_missing_and_broken_tokenizer_files_are_named(prepared: PreparedData, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read the tokenizer .*nowhere"):
         Tokenizer.load(tmp_path / "nowhere")
