@@ -20,7 +20,8 @@ from bulba.errors import UnsupportedError
 if TYPE_CHECKING:
     from bulba.model.gpt import GPT
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 Forward = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 
 

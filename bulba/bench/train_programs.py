@@ -138,20 +138,18 @@ def run_hugging_face(words: list[str], compiled: bool, warmup_steps: int, folder
     device = choose_device(config.trainer.device)
     data, shape = prepared_data(config), config.model
     tokens = [read_units(data.train_sampler, row, 1)["inputs"][0] for row in range(min(4096, len_rows(data)))]
-    model = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=data.tokenizer.vocab_size,
-            hidden_size=shape.hidden_size,
-            num_hidden_layers=shape.num_layers,
-            num_attention_heads=shape.num_heads,
-            num_key_value_heads=shape.num_kv_heads,
-            intermediate_size=shape.intermediate_size,
-            max_position_embeddings=shape.max_seq_len,
-            rope_theta=shape.rope_base,
-            tie_word_embeddings=shape.tie_embeddings,
-            attn_implementation="sdpa",
-        )
-    )
+    sizes = {
+        "vocab_size": data.tokenizer.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_kv_heads,
+        "intermediate_size": shape.intermediate_size,
+        "max_position_embeddings": shape.max_seq_len,
+        "tie_word_embeddings": shape.tie_embeddings,
+        "attn_implementation": "sdpa",
+    }
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes))
     turns = Turns(warmup_steps, device)
 
     class OnStep(transformers.TrainerCallback):
@@ -179,7 +177,7 @@ def run_hugging_face(words: list[str], compiled: bool, warmup_steps: int, folder
     )
     rows = [{"input_ids": row, "labels": row} for row in tokens]
     transformers.utils.logging.set_verbosity_error()
-    transformers.Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[OnStep()]).train()  # type: ignore[arg-type]
+    transformers.Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[OnStep()]).train()
 
 
 def len_rows(data: Any) -> int:
