@@ -39,6 +39,10 @@ SMALLER: dict[str, list[str]] = {
     "uv run python -m bulba bench data": [
         "parts=[encode,parity]", "text=FOLDER", "strings=1000", "rounds=1", "vocab_size=300", "code=false", "out=null",
     ],
+    "uv run python -m bulba bench train": [
+        "model=murashka", "seq_len=32", "rows=2", "rounds=2", "steps=1", "warmup=1", "programs=[both,bare,hf]",
+        "words=[tokenizer.vocab_size=300,data.size_mb=0.1,model.num_layers=1]", "out=null",
+    ],
     "uv run train.py model=zubr mode=both": [*TINY, *TINY_MODEL, *TINY_TALES, "model.max_seq_len=32"],
     "uv run train.py model=krolik tokenizer=bpe_32k data.path=FOLDER": [
         *TINY, *TINY_MODEL, "model.max_seq_len=32", "tokenizer.vocab_size=300", "data.val_frac=0.2",
