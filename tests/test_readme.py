@@ -26,7 +26,7 @@ TINY_TALES = ["data.size_mb=0.5", "tokenizer.vocab_size=1024"]
 
 # Command of the README -> what makes it small enough for a test; the command itself is run word for word.
 SMALLER: dict[str, list[str]] = {
-    "uv run python -m bulba ready data.path=FOLDER": ["model.max_seq_len=32"],
+    "uv run python -m bulba ready data.path=FOLDER": ["model.max_seq_len=32", "tokenizer.vocab_size=300"],
     "uv run train.py data.path=FOLDER": [*TINY, "tokenizer.vocab_size=300", "data.val_frac=0.2"],
     "uv run python -m bulba prepare data.path=FOLDER": ["tokenizer.vocab_size=300", "data.val_frac=0.2"],
     "uv run python -m bulba prepare -m data.path=FOLDER part=0,1 num_parts=2 hydra/launcher=joblib": [],
