@@ -10,7 +10,8 @@ import lightning as L
 import torch
 from omegaconf import DictConfig
 
-from bulba.checkpoint import CheckpointRef, check_fits, find_checkpoint, load_weights
+from bulba.checkpoint import Checkpoint, check_fits, load_newest
+from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.config.build import build, to_plain
 from bulba.config.snapshot import provenance, read_json, write_config, write_json
 from bulba.data.datamodule import TextData
@@ -31,7 +32,7 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
     started = time.perf_counter()
     check_config(config)
     device = choose_device(config.trainer.device)
-    resumed = find_checkpoint(run) if config.resume else None
+    resumed = load_newest(run, say) if config.resume else None
     L.seed_everything(config.seed, verbose=False)
 
     data: TextData = build(config.data, path="data")
@@ -42,7 +43,7 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
     model: GPT = build(config.model, path="model", vocab_size=data.tokenizer.vocab_size)
     say(f"model: {model.get_num_params():,} weights on {device.type}")
     if resumed:
-        check_resume(resumed, config, model, prepared)
+        check_resume(resumed, run, config, model, prepared)
     record_run(config, run, data, prepared)
 
     mode = build(config.mode, path="mode")
@@ -60,12 +61,13 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
         config.trainer,
         path="trainer",
         run=run,
+        checkpoint_io=FolderCheckpointIO(resumed),
         num_micro_batches=num_micro_batches,
-        loggers=build_loggers(config.logger, run, resumed.step if resumed else 0),
+        loggers=build_loggers(config.logger, run, resumed.ref.step if resumed else 0),
         callbacks=[build(node, path=f"callbacks.{name}") for name, node in to_plain(config.callbacks).items()],
     )
     say(f"ready after {time.perf_counter() - started:.1f} s; everything goes to {run}")
-    trainer.fit(stage, datamodule=data, ckpt_path=str(resumed.folder) if resumed else None)
+    trainer.fit(stage, datamodule=data, ckpt_path=str(resumed.ref.folder) if resumed else None)
     if trainer.global_step == trainer.max_steps != stage.val_step:
         trainer.validate(stage, datamodule=data, verbose=False)
 
@@ -87,20 +89,19 @@ def record_run(config: DictConfig, run: Path, data: TextData, prepared: Prepared
     write_json(run / "run.json", provenance() | {"seed": config.seed} | fingerprints)
 
 
-def check_resume(resumed: CheckpointRef, config: DictConfig, model: GPT, prepared: PreparedData) -> None:
+def check_resume(resumed: Checkpoint, run: Path, config: DictConfig, model: GPT, prepared: PreparedData) -> None:
     """Refuse to go on with another shape, other texts or other settings of the training itself."""
-    check_fits(model, load_weights(resumed.folder), resumed.folder)
-    began = read_json(resumed.run / "run.json") if resumed.run else {}
-    if began.get("data_fingerprint") != prepared.data_fingerprint:
+    check_fits(model, resumed.weights, resumed.ref.folder)
+    if read_json(run / "run.json").get("data_fingerprint") != prepared.data_fingerprint:
         raise CheckpointError(
-            f"the texts or the tokenizer changed since {resumed.run} began, so it cannot go on with the same batches: "
+            f"the texts or the tokenizer changed since {run} began, so it cannot go on with the same batches: "
             "put the texts back, or start a new run."
         )
-    before, now = flatten(read_config(resumed.folder.parent.parent)), flatten(to_plain(config))
+    before, now = flatten(read_config(run)), flatten(to_plain(config))
     for name in sorted(before.keys() | now.keys()):
         if not name.startswith(CHANGEABLE) and before.get(name) != now.get(name):
             raise ConfigError(
-                f"{name} was {before.get(name)} when {resumed.run} began and cannot become {now.get(name)} on a "
+                f"{name} was {before.get(name)} when {run} began and cannot become {now.get(name)} on a "
                 "resume, because the checkpoint holds it: leave it, or start a new run."
             )
 
