@@ -20,6 +20,8 @@ from bulba.checkpoint import checkpoint_folder, list_checkpoints
 from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.errors import ConfigError, TrainingError
 from bulba.files import remove_leftovers
+from callbacks.guard import Guard
+from callbacks.lookup import find_callback
 from callbacks.metrics import not_counted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -92,7 +94,16 @@ class Checkpoints(L.Callback):
         self.wait(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        # Lightning leaves teardown out here.
+        self.teardown(trainer, pl_module, "fit")
         self.wait(trainer)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Count the micro-batches behind the step as this run has them: their size or the ranks may have changed."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        for counts in (progress["total"], progress["current"]):
+            counts |= {name: done - (counts["ready"] - count) for name, count in counts.items()}
 
     def save(self, trainer: L.Trainer) -> None:
         """Begin to save the present step, unless that was done; waits for the save before."""
@@ -100,6 +111,9 @@ class Checkpoints(L.Callback):
         if step == self._asked_step:
             return
         with not_counted(trainer, trainer.lightning_module.device):
+            guard = find_callback(trainer, Guard)
+            if guard:
+                guard.read(trainer)
             checkpoint_io(trainer).wait()
             self._say_failure(trainer)
             self._asked_step, self._failure = step, None

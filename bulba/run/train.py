@@ -20,8 +20,10 @@ from bulba.device import choose_device
 from bulba.errors import CheckpointError, ConfigError
 from bulba.model.gpt import GPT
 from bulba.report.compare import flatten, read_config
+from bulba.report.guarded import GuardedLogger
 from bulba.run.check import check_config
 from bulba.run.finish import finish, say
+from bulba.run.restart import with_restarts
 
 # What may change when a run is resumed: how long and where it runs, and what is reported. The rest is its identity.
 CHANGEABLE = ("trainer.", "scheduler.", "mode.", "callbacks.", "logger.", "data.micro_batch_size", "resume", "runs_dir")
@@ -29,6 +31,11 @@ CHANGEABLE = ("trainer.", "scheduler.", "mode.", "callbacks.", "logger.", "data.
 
 def train(config: DictConfig, run: Path) -> dict[str, Any]:
     """Train one model as `config` says, keep everything in the folder `run`, and return the summary."""
+    return with_restarts(train_once, config, run)
+
+
+def train_once(config: DictConfig, run: Path) -> dict[str, Any]:
+    """One attempt, from the start or from the newest checkpoint, to the end."""
     started = time.perf_counter()
     check_config(config)
     device = choose_device(config.trainer.device)
@@ -107,11 +114,18 @@ def check_resume(resumed: Checkpoint, run: Path, config: DictConfig, model: GPT,
 
 
 def build_loggers(nodes: DictConfig, run: Path, resume_step: int) -> list[Any]:
-    """metrics.csv first, then the trackers beside it."""
+    """metrics.csv first, then the trackers beside it; none of them can stop the training."""
     if "csv" not in nodes:
         raise ConfigError("logger.csv was removed, but metrics.csv is the record of every run: leave it in.")
     record: dict[str, Any] = {"run": run, "resume_step": resume_step}
-    return [
-        build(node, path=f"logger.{name}", **(record if name == "csv" else {"save_dir": str(run)}))
-        for name, node in to_plain(nodes).items()
-    ]
+    loggers = []
+    for name, node in to_plain(nodes).items():
+        try:
+            logger = build(node, path=f"logger.{name}", **(record if name == "csv" else {"save_dir": str(run)}))
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"logger.{name} needs a package that is not installed ({' '.join(str(error).split())}): install it "
+                "with `uv pip install 'bulba[track]'`, or leave that logger out."
+            ) from error
+        loggers.append(GuardedLogger(name, logger))
+    return loggers

@@ -12,6 +12,7 @@ import lightning as L
 from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.device import Device, Precision, choose_device, choose_precision
 from bulba.errors import ConfigError
+from bulba.run.restart import OnOom
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -24,13 +25,17 @@ def build_trainer(
     device: Device,
     num_devices: int,
     precision: Precision,
+    on_oom: OnOom,
     run: Path,
     checkpoint_io: FolderCheckpointIO,
     num_micro_batches: int,
     loggers: list[Any],
     callbacks: list[Any],
 ) -> L.Trainer:
-    """A Trainer for `max_steps` optimizer steps of `num_micro_batches` micro-batches each."""
+    """A Trainer for `max_steps` optimizer steps of `num_micro_batches` micro-batches each.
+
+    on_oom: bulba/run/restart.py acts on it.
+    """
     for name, value in (
         ("max_steps", max_steps),
         ("val_every_steps", val_every_steps),
