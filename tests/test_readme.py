@@ -33,6 +33,7 @@ SMALLER: dict[str, list[str]] = {
         *TINY, *TINY_MODEL, "model.max_seq_len=32", "tokenizer.vocab_size=300", "data.val_frac=0.2",
     ],
     "uv run python -m bulba data show run=last step=1": [],
+    "uv run python -m bulba replay run=last step=1": [],
     "uv run python -m bulba tokenizer report tokenizer=last": ["sizes=[300]", "max_mb=0.1"],
     "uv run python -m bulba bench data": [
         "parts=[encode,parity]", "text=FOLDER", "strings=1000", "rounds=1", "vocab_size=300", "out=null",

@@ -21,8 +21,8 @@ from bulba.run.finish import say
 from callbacks.guard import RollBack
 
 OnOom = Literal["stop", "shrink"]
-# How a device other than a CUDA card says that it is full, in an error of no class of its own.
-OTHER_DEVICES = ("MPS backend out of memory", "DefaultCPUAllocator")
+# How libraries and devices say that memory is full in an error of no class of its own.
+OUT_OF_MEMORY = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory", "DefaultCPUAllocator")
 
 
 def with_restarts(train: Callable[[DictConfig, Path], dict[str, Any]], config: DictConfig, run: Path) -> dict[str, Any]:
@@ -33,12 +33,12 @@ def with_restarts(train: Callable[[DictConfig, Path], dict[str, Any]], config: D
             return train(config, run)
         except RollBack:
             micro_batch_size = config.data.micro_batch_size
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             micro_batch_size = smaller_micro_batch(config)
             advice = explain_out_of_memory(config, micro_batch_size, error)
-            if config.trainer.on_oom == "stop" or micro_batch_size is None:
+            if on_oom(config) == "stop" or micro_batch_size is None:
                 raise TrainingError(advice) from error
             say(f"warning: {advice}")
         # Behind the handlers, because the error holds on to the tensors of the step.
@@ -52,7 +52,7 @@ def with_restarts(train: Callable[[DictConfig, Path], dict[str, Any]], config: D
 
 def check_on_oom(config: DictConfig) -> None:
     """Refuse `shrink` where a smaller micro-batch would be another training, or other processes would not follow."""
-    if config.trainer.on_oom != "shrink":
+    if on_oom(config) != "shrink":
         return
     if config.data.mode == "bucketed":
         raise ConfigError(
@@ -66,9 +66,14 @@ def check_on_oom(config: DictConfig) -> None:
         )
 
 
+def on_oom(config: DictConfig) -> OnOom:
+    """The setting; the configs of runs from before it existed have none."""
+    return config.trainer.get("on_oom", "stop")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OTHER_DEVICES)
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def smaller_micro_batch(config: DictConfig) -> int | None:

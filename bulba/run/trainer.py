@@ -25,12 +25,12 @@ def build_trainer(
     device: Device,
     num_devices: int,
     precision: Precision,
-    on_oom: OnOom,
     run: Path,
     checkpoint_io: FolderCheckpointIO,
     num_micro_batches: int,
     loggers: list[Any],
     callbacks: list[Any],
+    on_oom: OnOom = "stop",
 ) -> L.Trainer:
     """A Trainer for `max_steps` optimizer steps of `num_micro_batches` micro-batches each.
 

@@ -15,7 +15,8 @@ from tests.run.in_process import train_here
 def test_rows_and_figures_that_differ_are_found(small: list[str], tmp_path: Path) -> None:
     run, other = tmp_path / "run", tmp_path / "other"
     train_here(
-        run, *small, "trainer.max_steps=3", "trainer.val_every_steps=3", "callbacks.samples.every_steps=null",
+        run, *small, "trainer.max_steps=3", "trainer.val_every_steps=3", "scheduler.warmup_steps=1",
+        "callbacks.samples.every_steps=null",
         "+callbacks.read_rows._target_=bulba.bench.resume.ReadRows",
     )  # fmt: skip
     assert compare_rows(run, 3) == 3 * 4
