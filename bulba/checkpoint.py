@@ -13,7 +13,6 @@ failing disk or by hand, is found by the checksums; a resume then goes on from t
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bulba.errors import CheckpointError, ConfigError
@@ -88,13 +87,10 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
 
 
 def load_checkpoint(ref: CheckpointRef) -> Checkpoint:
-    """Weights and state, every file read once and held against its checksum. DamagedCheckpointError names a bad one."""
-    checksums = _read_checksums(ref.folder)
-    weights = from_hf_names(load(_read_whole(ref.folder, "model.safetensors", checksums)))
-    _read_whole(ref.folder, "model.json", checksums)
-    plain_state = _read_whole(ref.folder, "state.json", checksums)
-    tensors = load(_read_whole(ref.folder, "state.safetensors", checksums))
-    return Checkpoint(ref, weights, _parse_state(ref.folder, plain_state, tensors))
+    """Weights and state, hashed once and mapped once. DamagedCheckpointError names a file that is not whole."""
+    # Hashing is what reads the disk; mapping then copies nothing until a tensor goes to its place.
+    check_whole(ref.folder)
+    return Checkpoint(ref, load_weights(ref.folder), _read_state(ref.folder))
 
 
 def load_newest(run: Path, say: Callable[[str], object]) -> Checkpoint:
@@ -123,7 +119,7 @@ def load_newest(run: Path, say: Callable[[str], object]) -> Checkpoint:
 def load_state(folder: Path) -> Any:
     """The `state` that `save_checkpoint` was given, tensors on the CPU."""
     check_whole(folder)
-    return _parse_state(folder, (folder / "state.json").read_bytes(), load_file(folder / "state.safetensors"))
+    return _read_state(folder)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -166,9 +162,14 @@ def check_fits(model: GPT, weights: dict[str, Tensor], source: Path) -> None:
 def check_whole(folder: Path) -> None:
     """Hold every file of a checkpoint against its checksum."""
     for name, expected in _read_checksums(folder).items():
-        file = folder / name
-        if not file.is_file() or sha256_file(file) != expected:
-            raise _damaged(file)
+        try:
+            found = sha256_file(folder / name)
+        except OSError:
+            found = None
+        if found != expected:
+            raise DamagedCheckpointError(
+                f"{folder / name} is missing or damaged (its checksum differs): use another checkpoint of the run."
+            )
 
 
 @dataclass(frozen=True)
@@ -267,14 +268,14 @@ def _host_copy(tensor: Tensor) -> Tensor:
     return copy.copy_(tensor, non_blocking=tensor.is_cuda)
 
 
-def _parse_state(folder: Path, plain_state: bytes, tensors: dict[str, Tensor]) -> Any:
-    tree = json.loads(plain_state)
+def _read_state(folder: Path) -> Any:
+    tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     if tree["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} has checkpoint format {tree['format_version']} and this Bulba reads {FORMAT_VERSION}: "
             "use the version of Bulba that wrote it."
         )
-    return _put_tensors(tree["state"], tensors)
+    return _put_tensors(tree["state"], load_file(folder / "state.safetensors"))
 
 
 def _read_checksums(folder: Path) -> dict[str, str]:
@@ -291,23 +292,6 @@ def _read_checksums(folder: Path) -> dict[str, str]:
             f"{path} is damaged (it does not list every file): use another checkpoint of the run."
         )
     return checksums
-
-
-def _read_whole(folder: Path, name: str, checksums: dict[str, str]) -> bytes:
-    file = folder / name
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise _damaged(file) from error
-    if hashlib.sha256(content).hexdigest() != checksums[name]:
-        raise _damaged(file)
-    return content
-
-
-def _damaged(file: Path) -> DamagedCheckpointError:
-    return DamagedCheckpointError(
-        f"{file} is missing or damaged (its checksum differs): use another checkpoint of the run."
-    )
 
 
 def _put_aside(ref: CheckpointRef) -> Path:

@@ -85,15 +85,17 @@ class Guard(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_step = trainer.global_step
         self.left_out |= {one["step"] for one in read_incidents(_run(trainer)) if one["taken"] in ("skip", "rollback")}
-        dtype = torch.float32 if pl_module.device.type == "mps" else torch.float64
-        self._figures_N2 = torch.zeros(self.every_steps, 2, dtype=dtype, device=pl_module.device)
+        # Where the stage keeps its sums: Apple GPUs have no float64.
+        device = torch.device("cpu") if pl_module.device.type == "mps" else pl_module.device
+        self._figures_N2 = torch.zeros(self.every_steps, 2, dtype=torch.float64, device=device)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:
             assert isinstance(pl_module, Pretrain)
-            self._nats_before, self._step_tokens = pl_module.train_nats.clone(), batch["step_tokens"]
+            self._nats_before = pl_module.train_nats.clone()
+            self._step_tokens = batch["step_tokens"].to(self._nats_before.device)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
