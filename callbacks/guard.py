@@ -183,9 +183,14 @@ class Guard(L.Callback):
         rollbacks = sum(one["taken"] == "rollback" for one in read_incidents(run))
         taken = "stop" if policy == "rollback" and rollbacks >= self.max_rollbacks else policy
         path = incident_path(run, step)
+        usual = statistics.median(self._losses) if self._losses else None
         if trainer.is_global_zero:
-            usual = statistics.median(self._losses) if self._losses else None
-            write_json(path, describe(trainer, step, kind, loss, norm, taken) | {"median_loss": usual})
+            try:
+                write_json(path, describe(trainer, step, kind, loss, norm, taken) | {"median_loss": usual})
+            except (BulbaError, OSError) as error:
+                print(f"warning: the incident of step {step} could not be recorded: {error}", flush=True)
+                # Without the record the same step would come again.
+                taken = "stop" if taken == "rollback" else taken
         what = f"step {step}: the loss is {loss:.4g} and the gradient norm {norm:.4g}"
         if taken == "stop":
             raise TrainingError(

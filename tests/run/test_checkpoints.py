@@ -162,6 +162,7 @@ def train_on_a_disk_full(first: int, last: int, run: Path, small: list[str]) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs file size limits")
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_a_while_costs_one_checkpoint(small: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = train_on_a_disk_full(9, 11, run, small)

@@ -107,6 +107,19 @@ def test_a_spike_is_recorded_and_training_goes_on(
     assert f"warning: step {BAD_STEP}: the loss is" in capsys.readouterr().out
 
 
+def test_an_incident_that_cannot_be_recorded_stops_a_rollback_and_no_more(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_losses(monkeypatch, lambda step: math.nan if step == BAD_STEP else 1)
+    for policy in ("skip", "rollback"):
+        (tmp_path / policy).mkdir()
+        (tmp_path / policy / "incidents").touch()
+    train_here(tmp_path / "skip", *small, *SHORT, "callbacks.guard.policy=skip")
+    with pytest.raises(TrainingError, match=f"step {BAD_STEP}: .* training stopped"):
+        train_here(tmp_path / "rollback", *small, *SHORT, "callbacks.guard.policy=rollback")
+    assert capsys.readouterr().out.count(f"the incident of step {BAD_STEP} could not be recorded") == 2
+
+
 @pytest.mark.parametrize(("step", "weights_step"), [(1, 0), (11, 10), (15, 10)])
 def test_a_replayed_step_has_the_loss_that_was_logged(small_run: Path, step: int, weights_step: int) -> None:
     config, data = prepared_data(small_run)

@@ -12,10 +12,11 @@ from bulba.report.guarded import GuardedLogger
 from tests.run.in_process import change_losses, train_here
 
 
-def test_metrics_that_cannot_be_written_do_not_stop_training(
+def test_metrics_and_samples_that_cannot_be_written_do_not_stop_training(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run" / "metrics.csv"
+    (tmp_path / "run" / "samples.md").mkdir(parents=True)
 
     def take_the_file_away(step: int) -> float:
         if step == 3 and path.is_file():
@@ -29,7 +30,7 @@ def test_metrics_that_cannot_be_written_do_not_stop_training(
         *small,
         "trainer.max_steps=6",
         "trainer.val_every_steps=6",
-        "callbacks.samples.every_steps=null",
+        "callbacks.samples.every_steps=4",
     )
     assert summary["status"] == "finished"
     assert summary["result"]["val/bpb"] is not None
@@ -37,6 +38,7 @@ def test_metrics_that_cannot_be_written_do_not_stop_training(
     printed = capsys.readouterr().out
     assert printed.count("warning: logger.csv failed and is switched off for the rest of the run") == 1
     assert "IsADirectoryError" in printed
+    assert printed.count("warning: the samples could not be kept in samples.md") == 2
 
 
 class Dying(Logger):
