@@ -7,12 +7,14 @@
         state.json          where those tensors belong, and all plain values: step, schedule, loops
         checksums.json      SHA-256 of the files above, checked on load
 
-The folder appears under its name only when it is whole (write beside, flush, rename).
+The folder appears under its name only when it is whole (write beside, flush, rename). What is damaged later, by a
+failing disk or by hand, is found by the checksums; a resume then goes on from the one before.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,36 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bulba.errors import CheckpointError, ConfigError
-from bulba.files import atomic_folder, sha256_file
+from bulba.files import atomic_folder, disk_errors, sha256_file
 from bulba.model.gpt import GPT
 
 FORMAT_VERSION = 1
 TENSOR_KEY, PAIRS_KEY = "$tensor", "$pairs"
+FILES = ("model.json", "model.safetensors", "state.json", "state.safetensors")
+DAMAGED = ".damaged"
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A file of the checkpoint is missing, or is not what was written."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint in host memory, shared with nothing, so that it can be written while training goes on."""
+
+    model_config: dict[str, Any]
+    weights: dict[str, Tensor]
+    state: Any
+    state_tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read whole: `GPT.state_dict()` and the `state` it was saved with, tensors on the CPU."""
+
+    ref: CheckpointRef
+    weights: dict[str, Tensor]
+    state: Any
 
 
 def save_checkpoint(folder: Path, model_config: dict[str, Any], weights: dict[str, Tensor], state: Any) -> None:
@@ -35,27 +62,64 @@ def save_checkpoint(folder: Path, model_config: dict[str, Any], weights: dict[st
 
     weights: `GPT.state_dict()`. state: nested dicts, lists and tuples of tensors and plain JSON values.
     """
+    write_snapshot(folder, take_snapshot(model_config, weights, state))
+
+
+def take_snapshot(model_config: dict[str, Any], weights: dict[str, Tensor], state: Any) -> Snapshot:
+    """Copy everything to host memory; the arguments are those of `save_checkpoint`, free to change on return."""
+    host_weights = {name: _host_copy(tensor) for name, tensor in to_hf_names(weights).items()}
+    state_tensors: dict[str, Tensor] = {}
+    plain_state = _take_tensors(state, state_tensors)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return Snapshot(model_config, host_weights, plain_state, state_tensors)
+
+
+def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
+    """Write, flush and rename; when this returns, the checkpoint survives a loss of power."""
     with atomic_folder(folder) as temporary:
-        tensors: dict[str, Tensor] = {}
-        tree = {"format_version": FORMAT_VERSION, "state": _take_tensors(state, tensors)}
-        save_file(to_hf_names(weights), temporary / "model.safetensors", metadata={"format": "pt"})
-        save_file(tensors, temporary / "state.safetensors")
-        _write_json(temporary / "model.json", model_config)
-        _write_json(temporary / "state.json", tree)
+        save_file(snapshot.weights, temporary / "model.safetensors", metadata={"format": "pt"})
+        save_file(snapshot.state_tensors, temporary / "state.safetensors")
+        _write_json(temporary / "model.json", snapshot.model_config)
+        _write_json(temporary / "state.json", {"format_version": FORMAT_VERSION, "state": snapshot.state})
         checksums = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
         _write_json(temporary / "checksums.json", checksums)
+
+
+def load_checkpoint(ref: CheckpointRef) -> Checkpoint:
+    """Weights and state, hashed once and mapped once. DamagedCheckpointError names a file that is not whole."""
+    # Hashing is what reads the disk; mapping then copies nothing until a tensor goes to its place.
+    check_whole(ref.folder)
+    return Checkpoint(ref, load_weights(ref.folder), _read_state(ref.folder))
+
+
+def load_newest(run: Path, say: Callable[[str], object]) -> Checkpoint:
+    """The newest checkpoint of a run that is whole.
+
+    Damaged ones behind it are kept as `step_N.damaged`, and `say` gets a sentence for each. CheckpointError where the
+    run has none, or none is whole.
+    """
+    find_checkpoint(run)
+    damaged: list[tuple[CheckpointRef, str]] = []
+    for ref in reversed(list_checkpoints(run)):
+        try:
+            checkpoint = load_checkpoint(ref)
+        except DamagedCheckpointError as error:
+            damaged.append((ref, str(error)))
+            continue
+        for bad, reason in damaged:
+            say(f"the checkpoint of step {bad.step} is damaged and was put aside as {_put_aside(bad)}: {reason}")
+        if damaged:
+            say(f"going on from step {ref.step}, the newest that is whole.")
+        return checkpoint
+    reasons = " ".join(reason for _, reason in damaged)
+    raise CheckpointError(f"none of the {len(damaged)} checkpoint(s) of {run} is whole, so start a new run: {reasons}")
 
 
 def load_state(folder: Path) -> Any:
     """The `state` that `save_checkpoint` was given, tensors on the CPU."""
     check_whole(folder)
-    tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    if tree["format_version"] != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder} has checkpoint format {tree['format_version']} and this Bulba reads {FORMAT_VERSION}: "
-            "use the version of Bulba that wrote it."
-        )
-    return _put_tensors(tree["state"], load_file(folder / "state.safetensors"))
+    return _read_state(folder)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -97,18 +161,14 @@ def check_fits(model: GPT, weights: dict[str, Tensor], source: Path) -> None:
 
 def check_whole(folder: Path) -> None:
     """Hold every file of a checkpoint against its checksum."""
-    path = folder / "checksums.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder} is not a Bulba checkpoint: it has no checksums.json.")
-    try:
-        checksums = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): use another checkpoint of the run.") from error
-    for name, expected in checksums.items():
-        file = folder / name
-        if not file.is_file() or sha256_file(file) != expected:
-            raise CheckpointError(
-                f"{file} is missing or damaged (its checksum differs): use another checkpoint of the run."
+    for name, expected in _read_checksums(folder).items():
+        try:
+            found = sha256_file(folder / name)
+        except OSError:
+            found = None
+        if found != expected:
+            raise DamagedCheckpointError(
+                f"{folder / name} is missing or damaged (its checksum differs): use another checkpoint of the run."
             )
 
 
@@ -133,8 +193,9 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 
 def list_checkpoints(run: Path) -> list[CheckpointRef]:
-    """The finished checkpoints of a run, oldest first."""
-    return [CheckpointRef(path, run) for path in sorted((run / "checkpoints").glob("step_*"))]
+    """The finished checkpoints of a run, oldest first; those that were put aside as damaged do not count."""
+    folders = sorted((run / "checkpoints").glob("step_*"))
+    return [CheckpointRef(folder, run) for folder in folders if folder.suffix != DAMAGED]
 
 
 def find_checkpoint(path: Path) -> CheckpointRef:
@@ -170,8 +231,7 @@ def _take_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON, its tensors moved to `tensors` and replaced by their names there."""
     if isinstance(value, Tensor):
         name = f"t{len(tensors):06d}"
-        # A fresh copy: safetensors refuses tensors that share storage.
-        tensors[name] = value.detach().cpu().clone().contiguous()
+        tensors[name] = _host_copy(value)
         return {TENSOR_KEY: name}
     if isinstance(value, dict):
         if all(isinstance(key, str) for key in value):
@@ -195,6 +255,53 @@ def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, list):
         return [_put_tensors(item, tensors) for item in value]
     return value
+
+
+def _host_copy(tensor: Tensor) -> Tensor:
+    """A copy of its own in host memory: safetensors refuses tensors that share storage.
+
+    From a GPU it goes to pinned memory, which the copies of all tensors fill without waiting for each other, so the
+    caller synchronizes.
+    """
+    tensor = tensor.detach()
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return copy.copy_(tensor, non_blocking=tensor.is_cuda)
+
+
+def _read_state(folder: Path) -> Any:
+    tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if tree["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {tree['format_version']} and this Bulba reads {FORMAT_VERSION}: "
+            "use the version of Bulba that wrote it."
+        )
+    return _put_tensors(tree["state"], load_file(folder / "state.safetensors"))
+
+
+def _read_checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file by its name; DamagedCheckpointError where that list itself is not whole."""
+    path = folder / "checksums.json"
+    if not path.is_file():
+        raise DamagedCheckpointError(f"{folder} is not a Bulba checkpoint: it has no checksums.json.")
+    try:
+        checksums = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DamagedCheckpointError(f"{path} is damaged ({error}): use another checkpoint of the run.") from error
+    if not isinstance(checksums, dict) or not set(FILES) <= checksums.keys():
+        raise DamagedCheckpointError(
+            f"{path} is damaged (it does not list every file): use another checkpoint of the run."
+        )
+    return checksums
+
+
+def _put_aside(ref: CheckpointRef) -> Path:
+    """Rename a damaged checkpoint so that it does not count, and say to what."""
+    number = 1
+    while (aside := ref.folder.with_name(f"{ref.folder.name}{f'-{number}' * (number > 1)}{DAMAGED}")).exists():
+        number += 1
+    with disk_errors(ref.folder):
+        ref.folder.rename(aside)
+    return aside
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -26,12 +26,12 @@ Settings = Annotated[list[str] | None, typer.Argument(help="key=value", metavar=
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is one sentence and exit code 2."""
+    """Run the command line; what the user can mend is one sentence and an exit code."""
     try:
         app()
     except BulbaError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
 
 
 def call(function: Callable[..., Any], words: list[str] | None) -> Any:
@@ -126,6 +126,13 @@ def tokenizer_report(settings: Settings = None) -> None:
     from bulba.bench.tokenizers.report import report_command
 
     call(report_command, settings)
+
+
+@app.command(help=help_text("replay"))
+def replay(settings: Settings = None) -> None:
+    from bulba.run.replay import replay_command
+
+    call(replay_command, settings)
 
 
 @data.command(name="show", help=help_text("data-show"))

@@ -8,6 +8,8 @@ sentence alone, without a traceback; anything that is not a `BulbaError` is a fa
 class BulbaError(ValueError):
     """Base of every error that the user can mend."""
 
+    exit_code = 2
+
 
 class ConfigError(BulbaError):
     """A setting is unknown, impossible, or contradicts another one."""
@@ -27,3 +29,9 @@ class ExportError(BulbaError):
 
 class UnsupportedError(BulbaError):
     """What is asked for cannot be had here: no such device, kernel or capability."""
+
+
+class TrainingError(BulbaError):
+    """Training began and could not end well: the loss is not a number, memory ran out, the last step is not saved."""
+
+    exit_code = 1

@@ -54,9 +54,12 @@ def write_samples(trainer: L.Trainer, stage: Pretrain, options: SamplingOptions)
         generated = generate_text(model, data.tokenizer, prompts[0], options)
         texts[language] = prompts[0] + generated.text
     model.train()
-    with (Path(trainer.default_root_dir) / "samples.md").open("a", encoding="utf-8") as file:
-        file.write(f"## step {trainer.global_step}\n\n")
-        file.writelines(f"**{language or 'sample'}** {text.strip()}\n\n" for language, text in texts.items())
+    try:
+        with (Path(trainer.default_root_dir) / "samples.md").open("a", encoding="utf-8") as file:
+            file.write(f"## step {trainer.global_step}\n\n")
+            file.writelines(f"**{language or 'sample'}** {text.strip()}\n\n" for language, text in texts.items())
+    except OSError as error:
+        print(f"warning: the samples could not be kept in samples.md, the training goes on ({error})", flush=True)
     return texts
 
 

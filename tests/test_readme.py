@@ -35,6 +35,7 @@ SMALLER: dict[str, list[str]] = {
     ],
     "uv run python -m bulba data parquet path=FOLDER out=SHARDS": [],
     "uv run python -m bulba data show run=last step=1": [],
+    "uv run python -m bulba replay run=last step=1": [],
     "uv run python -m bulba tokenizer report tokenizer=last": ["sizes=[300]", "max_mb=0.1"],
     "uv run python -m bulba bench data": [
         "parts=[encode,parity]", "text=FOLDER", "strings=1000", "rounds=1", "vocab_size=300", "code=false", "out=null",

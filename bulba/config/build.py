@@ -85,6 +85,7 @@ def signature_of(target: Callable[..., Any]) -> tuple[dict[str, inspect.Paramete
     """
     parameters: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
+    passes_on = False
     chain: list[Any] = (
         [vars(cls)["__init__"] for cls in target.__mro__[:-1] if "__init__" in vars(cls)]
         if inspect.isclass(target)

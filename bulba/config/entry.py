@@ -58,7 +58,7 @@ def run_hydra(task: Task, config_name: str = "config") -> None:
             )()
             failed = failures.read_text(encoding="utf-8").splitlines() if failures.exists() else []
     except BulbaError as error:
-        fail(str(error))
+        fail(str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         fail(f"the settings do not fit together: {str(error).splitlines()[0]}")
     if failed:
@@ -95,17 +95,17 @@ def run_job(task: Task, config: DictConfig, failures: Path) -> None:
             task(config, folder)
     except BulbaError as error:
         if hydra_config.mode != RunMode.MULTIRUN:
-            fail(str(error))
+            fail(str(error), error.exit_code)
         print(f"run {folder} failed: {error}", file=sys.stderr, flush=True)
         failures.parent.mkdir(parents=True, exist_ok=True)
         with failures.open("a", encoding="utf-8") as file:
             file.write(f"{folder} ({error})\n")
 
 
-def fail(sentence: str) -> NoReturn:
+def fail(sentence: str, exit_code: int = EXIT_CODE) -> NoReturn:
     """Print one sentence and end the program."""
     print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(EXIT_CODE)
+    sys.exit(exit_code)
 
 
 def read_arguments(arguments: list[str], config_name: str = "config") -> tuple[list[str], list[str], Source]:

@@ -13,6 +13,7 @@ from bulba.checkpoint import to_hf_names
 from bulba.config.snapshot import read_json
 from bulba.data.prepare import PreparedData
 from bulba.device import choose_precision, device_name
+from bulba.errors import BulbaError, TrainingError
 from bulba.files import atomic_file
 from bulba.report.summary import write_summary
 from bulba.stage.pretrain import Pretrain
@@ -32,15 +33,29 @@ def finish(
     if sampler and sampler.every_steps and not interrupted:
         samples = write_samples(trainer, stage, sampler.options)
         print_samples(samples, trainer.global_step)
-    with atomic_file(run / "final.safetensors") as temporary:
-        save_file(to_hf_names(stage.model.state_dict()), temporary, metadata={"format": "pt"})
+    unsaved = save_weights(run, stage)
     summary = summarize(config, run, trainer, stage, prepared) | {
         "status": "interrupted" if interrupted else "finished",
         "samples": samples,
     }
     write_summary(run, summary)
+    checkpoints = find_callback(trainer, Checkpoints)
+    if checkpoints:
+        checkpoints.check_saved()
+    if unsaved:
+        raise unsaved
     say_result(run, summary)
     return summary
+
+
+def save_weights(run: Path, stage: Pretrain) -> TrainingError | None:
+    """Write final.safetensors; the error where that cannot be, so that the summary is written first."""
+    try:
+        with atomic_file(run / "final.safetensors") as temporary:
+            save_file(to_hf_names(stage.model.state_dict()), temporary, metadata={"format": "pt"})
+    except BulbaError as error:
+        return TrainingError(str(error))
+    return None
 
 
 def summarize(
@@ -79,6 +94,7 @@ def summarize(
         },
         "result": {
             "step": trainer.global_step,
+            "saved_step": checkpoints.saved_step if checkpoints else 0,
             "max_steps": trainer.max_steps,
             "train_tokens": tokens,
             "train_seconds": seconds,

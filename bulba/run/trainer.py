@@ -12,6 +12,7 @@ import lightning as L
 from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.device import Device, Precision, choose_device, choose_precision
 from bulba.errors import ConfigError
+from bulba.run.restart import OnOom
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -25,11 +26,16 @@ def build_trainer(
     num_devices: int,
     precision: Precision,
     run: Path,
+    checkpoint_io: FolderCheckpointIO,
     num_micro_batches: int,
     loggers: list[Any],
     callbacks: list[Any],
+    on_oom: OnOom = "stop",
 ) -> L.Trainer:
-    """A Trainer for `max_steps` optimizer steps of `num_micro_batches` micro-batches each."""
+    """A Trainer for `max_steps` optimizer steps of `num_micro_batches` micro-batches each.
+
+    on_oom: bulba/run/restart.py acts on it.
+    """
     for name, value in (
         ("max_steps", max_steps),
         ("val_every_steps", val_every_steps),
@@ -53,7 +59,7 @@ def build_trainer(
         num_sanity_val_steps=0,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[FolderCheckpointIO()],
+        plugins=[checkpoint_io],
         default_root_dir=run,
         use_distributed_sampler=False,
         enable_checkpointing=False,

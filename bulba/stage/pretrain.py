@@ -114,7 +114,8 @@ class Pretrain(L.LightningModule):
     def take_train_loss(self) -> float:
         """Mean loss in nats per token since the last call, over all ranks; waits for the device."""
         nats = self.trainer.strategy.reduce(self.train_nats, reduce_op="sum")
-        mean = float(nats) / max(self.train_tokens, 1)
+        # Nothing was learned from where every step was left out (callbacks/guard.py).
+        mean = float(nats) / self.train_tokens if self.train_tokens else math.nan
         self.train_nats, self.train_tokens = torch.zeros_like(self.train_nats), 0
         return mean
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, open_dict
 
+from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.config.overrides import check, expand
 from bulba.data.corpora import FolderData, TalesData
 from bulba.device import choose_device, choose_precision
@@ -136,7 +137,7 @@ def test_a_trainer_of_no_steps(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trainer.max_steps=0 must be at least 1"):
         build_trainer(
             max_steps=0, val_every_steps=1, grad_clip_norm=None, device="cpu", num_devices=1, precision="auto",
-            run=tmp_path, num_micro_batches=1, loggers=[], callbacks=[],
+            run=tmp_path, checkpoint_io=FolderCheckpointIO(), num_micro_batches=1, loggers=[], callbacks=[],
         )  # fmt: skip
 
 
