@@ -35,6 +35,7 @@ class Capabilities:
 
     kernels: the attention kernels it has. packing: keeps the documents of a packed row apart. cache: decodes step by
     step. gqa: takes num_kv_heads < num_heads. gguf: its weights are a Llama layer, so llama.cpp can run them.
+    recompute: its forward may be run again in the backward pass (activation checkpointing).
     """
 
     kernels: frozenset[Kernel]
@@ -42,6 +43,7 @@ class Capabilities:
     cache: bool
     gqa: bool
     gguf: bool
+    recompute: bool = True
 
 
 @dataclass

@@ -27,6 +27,7 @@ def check_config(config: DictConfig) -> None:
     build(config.scheduler, path="scheduler", total_steps=config.trainer.max_steps)
     with torch.device("meta"):  # shapes without memory
         model = build(config.model, path="model", vocab_size=1)
+    model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
     build(config.mode, path="mode").apply(model, torch.device("meta"))
 
 

@@ -46,6 +46,7 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
     record_run(config, run, data, prepared)
 
     mode = build(config.mode, path="mode")
+    model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
     stage = build(
         config.stage,
         path="stage",

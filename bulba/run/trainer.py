@@ -12,6 +12,7 @@ import lightning as L
 from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.device import Device, Precision, choose_device, choose_precision
 from bulba.errors import ConfigError
+from bulba.model.activations import ActivationCheckpointing
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -28,8 +29,12 @@ def build_trainer(
     num_micro_batches: int,
     loggers: list[Any],
     callbacks: list[Any],
+    activation_checkpointing: ActivationCheckpointing = "none",  # as in the configs of runs from before it existed
 ) -> L.Trainer:
-    """A Trainer for `max_steps` optimizer steps of `num_micro_batches` micro-batches each."""
+    """A Trainer for `max_steps` optimizer steps of `num_micro_batches` micro-batches each.
+
+    activation_checkpointing: is set on the model itself, by bulba/run/train.py.
+    """
     for name, value in (
         ("max_steps", max_steps),
         ("val_every_steps", val_every_steps),

@@ -40,6 +40,7 @@ def settings(words: list[str]) -> DictConfig:
         (["model.num_kv_heads=3"], "model.num_heads=4 is not divisible by model.num_kv_heads=3"),
         (["data.seq_len=512"], "data.seq_len=512 is longer than model.max_seq_len=256"),
         (["trainer.max_steps=many"], "trainer.max_steps='many' must be a whole number"),
+        (["trainer.activation_checkpointing=half"], "trainer.activation_checkpointing='half' must be one of none, sel"),
         (["+model.num_experts=8"], "model.num_experts is not an option of GPT"),
         (["data=hub"], "data.name must be set: add data.name=VALUE"),
         (["scheduler.warmup_steps=9999"], "warmup_steps"),
