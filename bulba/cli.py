@@ -133,3 +133,10 @@ def bench_data(settings: Settings = None) -> None:
     from bulba.bench.data import bench_data as measure
 
     call(measure, settings)
+
+
+@bench.command(name="compile", help=help_text("bench-compile"))
+def bench_compile(settings: Settings = None) -> None:
+    from bulba.bench.compile import bench_compile as measure
+
+    call(measure, settings)

@@ -70,6 +70,15 @@ class Mixer(nn.Module, ABC):
     def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None = None) -> Tensor:
         """Mix the tokens: [B, T, H] -> [B, T, H]; `cache` is this layer's own, from `new_cache`, or None."""
 
+    def choose_backend(
+        self, kernel: Kernel, num_rows: int, num_tokens: int, dtype: torch.dtype, device: torch.device
+    ) -> str:
+        """Settle which implementation of `kernel` runs on packed rows of this shape, and give its name.
+
+        Raises UnsupportedError where the device has none.
+        """
+        return kernel
+
     def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> Any:
         """An empty decode cache of this layer for up to `max_tokens` tokens."""
         raise AssertionError(f"{type(self).__name__} declares cache={self.capabilities.cache} but has no new_cache")

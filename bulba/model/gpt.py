@@ -96,6 +96,7 @@ class GPT(nn.Module):
             "norm_placement": norm_placement,
         }
         self.kernel: Kernel = "reference"
+        self.backend = "unknown"  # until choose_backend
         self.activation_checkpointing: ActivationCheckpointing = "none"
         self.max_seq_len, self.rope_base = max_seq_len, rope_base
         self.head_dim = hidden_size // num_heads
@@ -182,6 +183,15 @@ class GPT(nn.Module):
                     f"{', '.join(sorted(mixer.capabilities.kernels))}: choose another mode."
                 )
         self.kernel = kernel
+
+    def choose_backend(self, num_rows: int, num_tokens: int, dtype: torch.dtype, device: torch.device) -> str:
+        """Settle which implementations of the kernel train on rows of this shape; their names.
+
+        Raises UnsupportedError where the device has none.
+        """
+        shape = (self.kernel, num_rows, num_tokens, dtype, device)
+        self.backend = "; ".join(dict.fromkeys(mixer.choose_backend(*shape) for mixer in self.mixers()))
+        return self.backend
 
     def set_activation_checkpointing(self, kind: ActivationCheckpointing) -> None:
         """Choose what the backward pass finds stored (bulba/model/activations.py); UnsupportedError names the layer."""

@@ -66,6 +66,8 @@ def summarize(
             "name": device_name(stage.device),
             "precision": choose_precision(config.trainer.precision, stage.device),
             "mode": {"kernel": config.mode.kernel, "compile": config.mode.compile},
+            "kernel": stage.model.backend,
+            "compiled": stage.compiled.describe() if stage.compiled else None,
         },
         "model": stage.model.get_model_config(),
         "data": {

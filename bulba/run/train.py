@@ -17,9 +17,10 @@ from bulba.data.datamodule import TextData
 from bulba.data.prepare import PreparedData
 from bulba.device import choose_device
 from bulba.errors import CheckpointError, ConfigError
+from bulba.mode import Mode
 from bulba.model.gpt import GPT
 from bulba.report.compare import flatten, read_config
-from bulba.run.check import check_config
+from bulba.run.check import check_config, settle_kernel
 from bulba.run.finish import finish, say
 
 # What may change when a run is resumed: how long and where it runs, and what is reported. The rest is its identity.
@@ -45,13 +46,14 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
         check_resume(resumed, config, model, prepared)
     record_run(config, run, data, prepared)
 
-    mode = build(config.mode, path="mode")
+    mode: Mode = build(config.mode, path="mode")
+    settle_kernel(config, mode, model, device)
     model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
     stage = build(
         config.stage,
         path="stage",
         model=model,
-        forward_hidden=mode.apply(model, device),
+        forward_hidden=mode.apply(model),
         optimizer=config.optimizer,
         scheduler=config.scheduler,
         token_bytes=torch.from_numpy(data.tokenizer.num_bytes_per_token()),

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from bulba.config.build import build
 from bulba.data.datamodule import Batch
-from bulba.mode import Forward
+from bulba.mode import CompiledForward, Forward
 from bulba.model.gpt import GPT
 from bulba.stage.losses import bits_per_byte, per_token_losses, perplexity, token_loss_sum
 
@@ -46,16 +46,17 @@ class Pretrain(L.LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self._token_bytes = token_bytes
         self._num_micro_batches = num_micro_batches
-        self.train_nats, self.train_tokens = torch.zeros((), dtype=torch.float64), 0
+        self._reset_sums(torch.device("cpu"))
         self.grad_norm: Tensor | None = None
+        self.skipped_steps = torch.zeros((), dtype=torch.int64)  # fp16: steps whose gradient was not finite
         self.learning_rate = 0.0
         self.val_figures: dict[str, float] = {}
         self.val_step = -1  # the step that val_figures belong to
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         nats = self._nats(batch)
-        self.train_nats += nats.detach()
-        self.train_tokens += int(batch["step_tokens"]) if self._starts_step(batch_idx) else 0
+        self._step_nats += nats.detach()
+        self._step_tokens = batch["step_tokens"]
         # Lightning divides by the number of micro-batches, and data-parallel training averages over ranks.
         return nats * (self._num_micro_batches * self.trainer.world_size / batch["step_tokens"])
 
@@ -99,19 +100,44 @@ class Pretrain(L.LightningModule):
         limit = math.inf if gradient_clip_val is None else gradient_clip_val
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.learning_rate = optimizer.param_groups[0]["lr"]
+        self._count_step(self.grad_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_config"] = self.model.get_model_config()
+        checkpoint["skipped_steps"] = int(self.skipped_steps)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skipped_steps.fill_(checkpoint.get("skipped_steps", 0))
+
+    @property
+    def compiled(self) -> CompiledForward | None:
+        """What compiling came to; None where the mode does not compile."""
+        forward = self._forward_hidden[0]
+        return forward if isinstance(forward, CompiledForward) else None
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the loss is scaled, as fp16 needs it, and a step without a finite gradient is skipped."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
+
+    @property
+    def train_tokens(self) -> int:
+        """Tokens of all steps since the last `take_train_loss`, over all ranks; waits for the device."""
+        return int(self._tokens)
 
     def take_train_loss(self) -> float:
-        """Mean loss in nats per token since the last call, over all ranks; waits for the device."""
-        nats = self.trainer.strategy.reduce(self.train_nats, reduce_op="sum")
-        mean = float(nats) / max(self.train_tokens, 1)
-        self.train_nats, self.train_tokens = torch.zeros_like(self.train_nats), 0
-        return mean
+        """Mean loss in nats per token of the steps taken since the last call, over all ranks; waits for the device.
+
+        NaN where every step was skipped.
+        """
+        nats = self.trainer.strategy.reduce(self._taken_nats, reduce_op="sum")
+        tokens = float(self._taken_tokens)
+        self._reset_sums(self._tokens.device)
+        return float(nats) / tokens if tokens else math.nan
 
     def on_train_start(self) -> None:
-        self.train_nats = torch.zeros((), dtype=torch.float64, device=_float64_device(self.device))
+        self._reset_sums(_float64_device(self.device))
+        self.skipped_steps = self.skipped_steps.to(self.device)
 
     def _nats(self, batch: Batch) -> Tensor:
         hidden_BTH = self._forward_hidden[0](batch["inputs"], batch["positions"], batch["documents"])
@@ -120,8 +146,22 @@ class Pretrain(L.LightningModule):
     def _forward_raw(self, batch: Batch) -> Tensor:
         return self.model(batch["inputs"], batch["positions"], batch["documents"])
 
-    def _starts_step(self, batch_idx: int) -> bool:
-        return batch_idx % self._num_micro_batches == 0
+    def _count_step(self, grad_norm: Tensor) -> None:
+        """Add the step that ends to the sums; one that the loss scaler will skip counts in its tokens alone."""
+        device = self._tokens.device
+        skipped = torch.isfinite(grad_norm).logical_not().to(device) & self.scales_loss
+        step_tokens = self._step_tokens.to(device)
+        self._taken_nats += self._step_nats.where(~skipped, 0)
+        self._taken_tokens += step_tokens * ~skipped
+        self._tokens += step_tokens
+        self.skipped_steps += skipped.to(self.skipped_steps.device)
+        self._step_nats = torch.zeros_like(self._step_nats)
+
+    def _reset_sums(self, device: torch.device) -> None:
+        self._step_nats = torch.zeros((), dtype=torch.float64, device=device)
+        self._taken_nats = torch.zeros_like(self._step_nats)
+        self._taken_tokens = torch.zeros((), dtype=torch.int64, device=device)
+        self._tokens = torch.zeros_like(self._taken_tokens)
 
 
 def _float64_device(device: torch.device) -> torch.device:

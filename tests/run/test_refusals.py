@@ -10,7 +10,6 @@ from bulba.config.overrides import check, expand
 from bulba.data.corpora import FolderData, TalesData
 from bulba.device import choose_device, choose_precision
 from bulba.errors import BulbaError, ConfigError, UnsupportedError
-from bulba.mode import Mode
 from bulba.run.check import check_config
 from bulba.run.trainer import build_trainer
 from callbacks.checkpoints import Checkpoints
@@ -41,6 +40,7 @@ def settings(words: list[str]) -> DictConfig:
         (["data.seq_len=512"], "data.seq_len=512 is longer than model.max_seq_len=256"),
         (["trainer.max_steps=many"], "trainer.max_steps='many' must be a whole number"),
         (["trainer.activation_checkpointing=half"], "trainer.activation_checkpointing='half' must be one of none, sel"),
+        (["mode=both", "mode.compile_mode=fastest"], "mode.compile_mode='fastest' must be one of default, reduce-over"),
         (["+model.num_experts=8"], "model.num_experts is not an option of GPT"),
         (["data=hub"], "data.name must be set: add data.name=VALUE"),
         (["scheduler.warmup_steps=9999"], "warmup_steps"),
@@ -139,16 +139,6 @@ def test_a_trainer_of_no_steps(tmp_path: Path) -> None:
             max_steps=0, val_every_steps=1, grad_clip_norm=None, device="cpu", num_devices=1, precision="auto",
             run=tmp_path, num_micro_batches=1, loggers=[], callbacks=[],
         )  # fmt: skip
-
-
-def test_compile_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = check([])
-    from bulba.config.build import build
-
-    model = build(config.model, path="model", vocab_size=16)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(UnsupportedError, match=r"needs a C\+\+ compiler"):
-        Mode("flash", True).apply(model, torch.device("cpu"))
 
 
 def test_a_corpus_smaller_than_one_row(tmp_path: Path) -> None:
