@@ -13,6 +13,7 @@ from bulba.device import DTYPES, choose_device, choose_precision
 from bulba.errors import ConfigError
 from bulba.mode import Mode
 from bulba.model.gpt import GPT
+from bulba.run.trainer import check_strategy
 
 
 def check_config(config: DictConfig) -> None:
@@ -31,6 +32,7 @@ def check_config(config: DictConfig) -> None:
     with torch.device("meta"):  # shapes without memory
         model = build(config.model, path="model", vocab_size=1)
     model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
+    check_strategy(config)
     mode: Mode = build(config.mode, path="mode")
     mode.check(device, one_call_per_step=one_call_per_step(config))
     settle_kernel(config, mode, model, device)

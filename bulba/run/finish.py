@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from omegaconf import DictConfig
 from safetensors.torch import save_file
+from torch import Tensor
 
 from bulba.checkpoint import to_hf_names
 from bulba.config.snapshot import read_json
@@ -23,9 +24,14 @@ from callbacks.samples import Samples, print_samples, write_samples
 
 
 def finish(
-    config: DictConfig, run: Path, trainer: L.Trainer, stage: Pretrain, prepared: PreparedData
+    config: DictConfig,
+    run: Path,
+    trainer: L.Trainer,
+    stage: Pretrain,
+    prepared: PreparedData,
+    weights: dict[str, Tensor],
 ) -> dict[str, Any]:
-    """Close the run and return its summary."""
+    """Close the run, keep its `weights`, and return its summary."""
     interrupted = trainer.global_step < trainer.max_steps
     samples: dict[str, str] = {}
     sampler = find_callback(trainer, Samples)
@@ -33,7 +39,7 @@ def finish(
         samples = write_samples(trainer, stage, sampler.options)
         print_samples(samples, trainer.global_step)
     with atomic_file(run / "final.safetensors") as temporary:
-        save_file(to_hf_names(stage.model.state_dict()), temporary, metadata={"format": "pt"})
+        save_file(to_hf_names(weights), temporary, metadata={"format": "pt"})
     summary = summarize(config, run, trainer, stage, prepared) | {
         "status": "interrupted" if interrupted else "finished",
         "samples": samples,

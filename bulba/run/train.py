@@ -19,9 +19,11 @@ from bulba.device import choose_device
 from bulba.errors import CheckpointError, ConfigError
 from bulba.mode import Mode
 from bulba.model.gpt import GPT
+from bulba.model.sharding import whole_weights
 from bulba.report.compare import flatten, read_config
 from bulba.run.check import check_config, settle_kernel
 from bulba.run.finish import finish, say
+from bulba.run.launch import needs_a_program_of_its_own, run_as_a_program
 
 # What may change when a run is resumed: how long and where it runs, and what is reported. The rest is its identity.
 CHANGEABLE = ("trainer.", "scheduler.", "mode.", "callbacks.", "logger.", "data.micro_batch_size", "resume", "runs_dir")
@@ -31,12 +33,14 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
     """Train one model as `config` says, keep everything in the folder `run`, and return the summary."""
     started = time.perf_counter()
     check_config(config)
+    if needs_a_program_of_its_own(config):
+        return run_as_a_program(run)
     device = choose_device(config.trainer.device)
     resumed = find_checkpoint(run) if config.resume else None
     L.seed_everything(config.seed, verbose=False)
 
     data: TextData = build(config.data, path="data")
-    num_micro_batches = data.accumulation(config.trainer.num_devices)
+    num_micro_batches = data.accumulation(config.trainer.num_devices * config.trainer.get("num_nodes", 1))
     prepared = data.prepare(build(config.tokenizer, path="tokenizer"))
     say(f"data: {data.train_file.num_tokens:,} tokens of {data.train_file.num_documents:,} documents")
 
@@ -72,7 +76,8 @@ def train(config: DictConfig, run: Path) -> dict[str, Any]:
     if trainer.global_step == trainer.max_steps != stage.val_step:
         trainer.validate(stage, datamodule=data, verbose=False)
 
-    return finish(config, run, trainer, stage, prepared) if trainer.is_global_zero else {}
+    weights = whole_weights(stage.model)
+    return finish(config, run, trainer, stage, prepared, weights) if trainer.is_global_zero else {}
 
 
 def record_run(config: DictConfig, run: Path, data: TextData, prepared: PreparedData) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 
 from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.device import Device, Precision, choose_device, choose_precision
-from bulba.errors import ConfigError
+from bulba.errors import ConfigError, UnsupportedError
 from bulba.model.activations import ActivationCheckpointing
 
+StrategyName = Literal["auto", "ddp", "fsdp2"]
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -29,7 +30,9 @@ def build_trainer(
     num_micro_batches: int,
     loggers: list[Any],
     callbacks: list[Any],
-    activation_checkpointing: ActivationCheckpointing = "none",  # as in the configs of runs from before it existed
+    activation_checkpointing: ActivationCheckpointing = "none",  # defaults for configs from before they existed
+    strategy: StrategyName = "auto",
+    num_nodes: int = 1,
 ) -> L.Trainer:
     """A Trainer for `max_steps` optimizer steps of `num_micro_batches` micro-batches each.
 
@@ -39,6 +42,7 @@ def build_trainer(
         ("max_steps", max_steps),
         ("val_every_steps", val_every_steps),
         ("num_devices", num_devices),
+        ("num_nodes", num_nodes),
     ):
         if value < 1:
             raise ConfigError(f"trainer.{name}={value} must be at least 1.")
@@ -47,7 +51,8 @@ def build_trainer(
     return L.Trainer(
         accelerator="gpu" if chosen.type == "cuda" else chosen.type,
         devices=num_devices,
-        strategy="ddp" if num_devices > 1 else "auto",
+        num_nodes=num_nodes,
+        strategy=make_strategy(strategy, num_devices * num_nodes),
         precision=LIGHTNING_PRECISION[choose_precision(precision, chosen)],  # type: ignore[arg-type]
         max_steps=max_steps,
         max_epochs=-1,
@@ -65,6 +70,34 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def check_strategy(config: Any) -> None:
+    """Refuse what has not been seen to work together with trainer.strategy=fsdp2."""
+    if config.trainer.get("strategy", "auto") != "fsdp2":
+        return
+    samples = config.callbacks.get("samples")
+    for happens, what, instead in (
+        (config.mode.compile, "torch.compile, which cannot follow its hooks", "mode=flash or mode=eager"),
+        (config.trainer.precision == "fp16", "the loss scaling of fp16", "trainer.precision=bf16 or fp32"),
+        (
+            not config.optimizer._target_.endswith("build_adamw"),
+            "an optimizer that may need whole matrices",
+            "optimizer=adamw",
+        ),
+        (samples and samples.every_steps, "samples, which one process writes", "callbacks.samples.every_steps=null"),
+    ):
+        if happens:
+            raise UnsupportedError(f"trainer.strategy=fsdp2 does not work with {what}: set {instead}.")
+
+
+def make_strategy(name: StrategyName, num_processes: int) -> Any:
+    """Lightning's strategy: how the processes share the work."""
+    if name == "fsdp2":
+        from bulba.run.sharded import ShardedStrategy
+
+        return ShardedStrategy(num_processes)
+    return "ddp" if name == "ddp" or num_processes > 1 else "auto"
 
 
 def quieten_lightning() -> None:

@@ -20,6 +20,7 @@ from bulba.config.build import build
 from bulba.data.datamodule import Batch
 from bulba.mode import CompiledForward, Forward
 from bulba.model.gpt import GPT
+from bulba.model.sharding import shard, whole
 from bulba.stage.losses import bits_per_byte, per_token_losses, perplexity, token_loss_sum
 
 
@@ -29,6 +30,13 @@ class Pretrain(L.LightningModule):
     optimizer, scheduler: their config nodes. token_bytes: UTF-8 bytes of every token id, int64 [vocab_size], for
     bits per byte. num_micro_batches: how many make one optimizer step on this rank.
     """
+
+    # Nats of this rank and tokens of all ranks: of the running step, of the steps taken, and of those begun.
+    _step_nats: Tensor
+    _step_tokens: Tensor
+    _taken_nats: Tensor
+    _taken_tokens: Tensor
+    _tokens: Tensor
 
     def __init__(
         self,
@@ -52,6 +60,11 @@ class Pretrain(L.LightningModule):
         self.learning_rate = 0.0
         self.val_figures: dict[str, float] = {}
         self.val_step = -1  # the step that val_figures belong to
+
+    def configure_model(self) -> None:
+        # Lightning gives a mesh with trainer.strategy=fsdp2 alone, and calls this for the last validation again.
+        if self.device_mesh is not None and not hasattr(self.model, "unshard"):
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         nats = self._nats(batch)
@@ -98,7 +111,7 @@ class Pretrain(L.LightningModule):
     ) -> None:
         """Clip the norm of the whole gradient; keep the norm it had and the learning rate of this step."""
         limit = math.inf if gradient_clip_val is None else gradient_clip_val
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.grad_norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.learning_rate = optimizer.param_groups[0]["lr"]
         self._count_step(self.grad_norm)
 

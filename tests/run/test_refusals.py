@@ -6,7 +6,8 @@ import pytest
 import torch
 from omegaconf import DictConfig, open_dict
 
-from bulba.config.overrides import check, expand
+from bulba.config.entry import arguments_for_hydra
+from bulba.config.overrides import Source, check, expand
 from bulba.data.corpora import FolderData, TalesData
 from bulba.device import choose_device, choose_precision
 from bulba.errors import BulbaError, ConfigError, UnsupportedError
@@ -41,6 +42,17 @@ def settings(words: list[str]) -> DictConfig:
         (["trainer.max_steps=many"], "trainer.max_steps='many' must be a whole number"),
         (["trainer.activation_checkpointing=half"], "trainer.activation_checkpointing='half' must be one of none, sel"),
         (["mode=both", "mode.compile_mode=fastest"], "mode.compile_mode='fastest' must be one of default, reduce-over"),
+        (
+            ["trainer.strategy=fsdp2", "mode=both"],
+            "strategy=fsdp2 does not work with torch.compile, which cannot follow",
+        ),
+        (["trainer.strategy=fsdp2", "optimizer=muon"], "whole matrices: set optimizer=adamw"),
+        (["trainer.strategy=fsdp2"], "samples, which one process writes: set callbacks.samples.every_steps=null"),
+        (["trainer.strategy=fsdp3"], "trainer.strategy='fsdp3' must be one of auto, ddp, fsdp2"),
+        (
+            ["mode=both", "mode.compile_mode=max-autotune", "trainer.device=cpu"],
+            "records CUDA graphs and this is a cpu",
+        ),
         (["+model.num_experts=8"], "model.num_experts is not an option of GPT"),
         (["data=hub"], "data.name must be set: add data.name=VALUE"),
         (["scheduler.warmup_steps=9999"], "warmup_steps"),
@@ -131,6 +143,21 @@ def test_a_progress_bar_without_figures(small: list[str], tmp_path: Path) -> Non
     )
     assert done.returncode == 2
     assert "callbacks.progress shows what callbacks.metrics reads" in done.stderr
+
+
+def test_processes_started_side_by_side_need_one_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As torchrun and srun start them, each with the whole command line."""
+    for variable in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.setenv(variable, "2")
+        words = [f"runs_dir='{tmp_path}'"]
+        with pytest.raises(
+            ConfigError, match=rf"{variable}=2 processes were started, .* all of them with hydra.run.dir"
+        ):
+            arguments_for_hydra([], words, Source())
+        named = f"hydra.run.dir='{tmp_path}/one'"
+        assert arguments_for_hydra([], [*words, named], Source()) == [*words, named]
+        monkeypatch.delenv(variable)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_trainer_of_no_steps(tmp_path: Path) -> None:
