@@ -38,7 +38,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """The state of `optimizer` as it would be on one device, on rank 0; nothing elsewhere."""
         assert self.model is not None
         optimizer = getattr(optimizer, "_optimizer", optimizer)
-        state = get_optimizer_state_dict(self.model, optimizer, options=WHOLE_ON_RANK_0)
+        state: dict[str, Any] = get_optimizer_state_dict(self.model, optimizer, options=WHOLE_ON_RANK_0)
         if not state:
             return {}
         names = [name for group in state["param_groups"] for name in group["params"]]
@@ -70,7 +70,7 @@ class ShardedStrategy(ModelParallelStrategy):
                 for group in state["param_groups"]
                 for number, name in zip(group["params"], group["param_names"], strict=True)
             }
-            named = {
+            named: dict[str, Any] = {
                 "state": {names[number]: tensors for number, tensors in state["state"].items()},
                 "param_groups": [
                     group | {"params": [names[number] for number in group["params"]]} for group in state["param_groups"]

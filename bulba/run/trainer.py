@@ -103,6 +103,8 @@ def make_strategy(name: StrategyName, num_processes: int) -> Any:
 def quieten_lightning() -> None:
     """Leave out Lightning's banners and the warnings about choices that are ours on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # That compiled recomputation must not hold operations in place, which no block has.
+    logging.getLogger("torch._dynamo.variables.higher_order_ops").setLevel(logging.ERROR)
     for message in (
         ".*treespec.*",  # deprecated call inside Lightning
         ".*does not have many workers.*",  # the Rust sampler needs none
