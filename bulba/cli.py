@@ -161,3 +161,10 @@ def bench_train(settings: Settings = None) -> None:
     from bulba.bench.train import bench_train as measure
 
     call(measure, settings)
+
+
+@bench.command(name="compile", help=help_text("bench-compile"))
+def bench_compile(settings: Settings = None) -> None:
+    from bulba.bench.compile import bench_compile as measure
+
+    call(measure, settings)

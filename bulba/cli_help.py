@@ -97,6 +97,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Рушій даних поруч із програмами, якими користуються сьогодні, на тих самих текстах: bench data text=ТЕКА",
         "ru": "Движок данных рядом с программами, которыми пользуются сегодня, на тех же текстах: bench data text=ПАПКА",
     },
+    "bench-compile": {
+        "en": "Count what torch.compile makes of each preset: graphs, graph breaks, recompiles: bench compile mode=both",
+        "be": "Палічыць, што torch.compile робіць з кожнай мадэллю: графы, разрывы, паўторныя кампіляцыі: bench compile mode=both",
+        "uk": "Порахувати, що torch.compile робить із кожною моделлю: графи, розриви, повторні компіляції: bench compile mode=both",
+        "ru": "Сосчитать, что torch.compile делает с каждой моделью: графы, разрывы, повторные компиляции: bench compile mode=both",
+    },
     "bench-words": {
         "en": "Share of words in sampled sentences that occur in the training text, per language.",
         "be": "Доля слоў у напісаных сказах, якія ёсць у навучальным тэксце, для кожнай мовы.",

@@ -22,13 +22,13 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from torch import Tensor
 
 from bulba.checkpoint import list_checkpoints
 from bulba.config.snapshot import read_json, write_json
 from bulba.data.datamodule import TextData
 from bulba.data.ledger import show_step
 from bulba.errors import BulbaError, ConfigError, TrainingError, UnsupportedError
+from bulba.model.sharding import whole
 from bulba.stage.pretrain import Pretrain
 
 Policy = Literal["stop", "skip", "rollback"]
@@ -89,22 +89,14 @@ class Guard(L.Callback):
         device = torch.device("cpu") if pl_module.device.type == "mps" else pl_module.device
         self._figures_N2 = torch.zeros(self.every_steps, 2, dtype=torch.float64, device=device)
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if batch_idx % trainer.accumulate_grad_batches == 0:
-            assert isinstance(pl_module, Pretrain)
-            self._nats_before = pl_module.train_nats.clone()
-            self._step_tokens = batch["step_tokens"].to(self._nats_before.device)
-
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         assert isinstance(pl_module, Pretrain)
         step = trainer.global_step + 1
-        self._loss = (pl_module.train_nats - self._nats_before) / self._step_tokens
+        self._loss = pl_module.step_nats / pl_module.step_tokens
         if step in self.left_out:
-            self._leave_out(pl_module)
+            pl_module.leave_out_step()
         elif self.policy == "skip":
             self._judge_before_update(trainer, pl_module, step)
 
@@ -153,12 +145,12 @@ class Guard(L.Callback):
         assert stage.grad_norm is not None
         row_2 = self._figures_N2[len(self._pending)]
         row_2[0].copy_(self._loss)
-        row_2[1].copy_(_whole(stage.grad_norm))
+        row_2[1].copy_(stage.grad_norm)
         self._pending.append(step)
 
     def _judge_before_update(self, trainer: L.Trainer, stage: Pretrain, step: int) -> None:
         gradients = [p.grad for p in stage.parameters() if p.grad is not None]
-        norm = _whole(torch.nn.utils.get_total_norm(gradients))
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
         loss = trainer.strategy.reduce(self._loss.clone(), reduce_op="sum")
         loss, norm = torch.stack([loss, norm.to(loss)]).tolist()
         if _is_finite(trainer, loss, norm):
@@ -168,14 +160,7 @@ class Guard(L.Callback):
         taken = "skip" if self._skips_in_a_row <= self.max_skips_in_a_row else "stop"
         self._act(trainer, step, "nonfinite", loss, norm, taken)
         self.left_out.add(step)
-        self._leave_out(stage)
-
-    def _leave_out(self, stage: Pretrain) -> None:
-        """Make the update of this step nothing: optimizers pass over weights without a gradient."""
-        for parameter in stage.parameters():
-            parameter.grad = None
-        stage.train_nats.copy_(self._nats_before)
-        stage.train_tokens -= int(self._step_tokens)
+        stage.leave_out_step()
 
     def _act(self, trainer: L.Trainer, step: int, kind: str, loss: float, norm: float, policy: str) -> None:
         """Record the incident, say it, and do what `policy` says."""
@@ -240,11 +225,6 @@ def read_incidents(run: Path) -> list[dict[str, Any]]:
 def _is_finite(trainer: L.Trainer, loss: float, norm: float) -> bool:
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
     return math.isfinite(loss) and (scaled or math.isfinite(norm))
-
-
-def _whole(norm: Tensor) -> Tensor:
-    """The norm over all shards, where the weights are sharded."""
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
 def _run(trainer: L.Trainer) -> Path:

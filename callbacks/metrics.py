@@ -124,6 +124,10 @@ class Metrics(L.Callback):
             "perf/data_wait_frac": waited / seconds,
             "perf/host_memory_bytes": psutil.Process().memory_info().rss,
         }
+        if stage.scales_loss:
+            figures["train/skipped_steps"] = int(stage.skipped_steps)
+        if stage.compiled:
+            figures["perf/recompiles"] = sum(part.recompiles for part in stage.compiled)
         if stage.device.type == "cuda":
             figures["perf/device_memory_bytes"] = torch.cuda.max_memory_allocated(stage.device)
         self._log(trainer, figures)

@@ -35,6 +35,7 @@ class Capabilities:
 
     kernels: the attention kernels it has. packing: keeps the documents of a packed row apart. cache: decodes step by
     step. gqa: takes num_kv_heads < num_heads. gguf: its weights are a Llama layer, so llama.cpp can run them.
+    recompute: its forward may be run again in the backward pass (activation checkpointing).
     """
 
     kernels: frozenset[Kernel]
@@ -42,6 +43,7 @@ class Capabilities:
     cache: bool
     gqa: bool
     gguf: bool
+    recompute: bool = True
 
 
 @dataclass
@@ -77,6 +79,15 @@ class Mixer(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None = None) -> Tensor:
         """Mix the tokens: [B, T, H] -> [B, T, H]; `cache` is this layer's own, from `new_cache`, or None."""
+
+    def choose_backend(
+        self, kernel: Kernel, compiled: bool, num_rows: int, num_tokens: int, dtype: torch.dtype, device: torch.device
+    ) -> str:
+        """Settle which implementation of `kernel` runs on packed rows of this shape, and give its name.
+
+        Raises UnsupportedError where the device has none.
+        """
+        return kernel
 
     def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> Any:
         """An empty decode cache of this layer for up to `max_tokens` tokens."""

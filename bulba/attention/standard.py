@@ -11,6 +11,7 @@ It does not do sliding windows or attention dropout.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bulba.attention.base import AttentionContext, Capabilities, Mixer, MixerShape
+from bulba.attention.base import AttentionContext, Capabilities, Kernel, Mixer, MixerShape
 from bulba.attention.blocked import blocked_attention
+from bulba.errors import UnsupportedError
 
 FUSED_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 
@@ -53,6 +55,7 @@ class StandardAttention(Mixer):
     def __init__(self, shape: MixerShape, bias: bool = False) -> None:
         super().__init__()
         self.shape = shape
+        self.repeat_heads = False  # for a device whose fused kernels take no grouped heads
         width, kv_width = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
         self.q_proj = nn.Linear(shape.hidden_size, width, bias=bias)
         self.k_proj = nn.Linear(shape.hidden_size, kv_width, bias=bias)
@@ -65,6 +68,8 @@ class StandardAttention(Mixer):
         v_BGSD = self._heads(self.v_proj(x_BTH))
         if cache is not None:
             k_BGSD, v_BGSD = cache.write(k_BGSD, v_BGSD, context.start)
+        if self.repeat_heads:
+            k_BGSD, v_BGSD = repeat_heads(q_BNTD, k_BGSD), repeat_heads(q_BNTD, v_BGSD)
         if context.kernel == "reference":
             y_BNTD = reference_attention(q_BNTD, k_BGSD, v_BGSD, context.mask())
         elif x_BTH.device.type == "cpu" and cache is None and torch.compiler.is_compiling():
@@ -76,6 +81,27 @@ class StandardAttention(Mixer):
     def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
         return KeyValueCache((batch_size, self.shape.num_kv_heads, max_tokens, self.shape.head_dim), dtype, device)
 
+    def choose_backend(
+        self, kernel: Kernel, compiled: bool, num_rows: int, num_tokens: int, dtype: torch.dtype, device: torch.device
+    ) -> str:
+        """As `Mixer.choose_backend`; key/value heads are repeated where only that gives a fused kernel."""
+        self.repeat_heads = False
+        if kernel == "reference":
+            return kernel
+        if compiled and device.type == "cpu":
+            return "cpu blocked"
+        shape = (num_rows, self.shape.num_heads, num_tokens, self.shape.head_dim)
+        q_BNTD = torch.empty(shape, dtype=dtype, device=device, requires_grad=True)
+        k_BGSD = torch.empty_like(q_BNTD[:, : self.shape.num_kv_heads]).requires_grad_()
+        mask_BTS = torch.ones(num_rows, num_tokens, num_tokens, dtype=torch.bool, device=device)
+        backend = fused_backend(q_BNTD, k_BGSD, k_BGSD, mask_BTS)
+        if backend is None and self.shape.num_kv_heads < self.shape.num_heads:
+            backend = fused_backend(q_BNTD, q_BNTD, q_BNTD, mask_BTS)
+            self.repeat_heads = backend is not None
+        if backend is None:
+            raise no_fused_kernel(q_BNTD, k_BGSD)
+        return f"{backend}, key/value heads repeated" if self.repeat_heads else backend
+
     def _heads(self, x_BTW: Tensor) -> Tensor:
         """[B, T, heads * D] -> [B, heads, T, D]."""
         return x_BTW.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
@@ -83,8 +109,7 @@ class StandardAttention(Mixer):
 
 def reference_attention(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS: Tensor | None) -> Tensor:
     """The formula written out, softmax in fp32 at least: [B, N, T, D], 2 x [B, G, S, D] -> [B, N, T, D]."""
-    groups = q_BNTD.shape[1] // k_BGSD.shape[1]
-    k_BNSD, v_BNSD = k_BGSD.repeat_interleave(groups, 1), v_BGSD.repeat_interleave(groups, 1)
+    k_BNSD, v_BNSD = repeat_heads(q_BNTD, k_BGSD), repeat_heads(q_BNTD, v_BGSD)
     if mask_BTS is None:
         mask_BTS = causal_mask(q_BNTD.shape[2], k_BGSD.shape[2], q_BNTD.device)[None]
     scores_BNTS = (q_BNTD @ k_BNSD.transpose(-2, -1)) / math.sqrt(q_BNTD.shape[-1])
@@ -94,17 +119,51 @@ def reference_attention(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS
 
 
 def flash_attention(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS: Tensor | None) -> Tensor:
-    """torch's fused kernels and never its T x T math fallback: torch raises where no fused kernel fits."""
+    """torch's fused kernels and never its T x T math fallback: UnsupportedError where no fused kernel fits."""
     square = q_BNTD.shape[2] == k_BGSD.shape[2]
     mask_B1TS = None
     if mask_BTS is not None:
         mask_B1TS = mask_BTS[:, None]
     elif not square:
         mask_B1TS = causal_mask(q_BNTD.shape[2], k_BGSD.shape[2], q_BNTD.device)[None, None]
-    with sdpa_kernel(FUSED_BACKENDS):
-        return F.scaled_dot_product_attention(
-            q_BNTD, k_BGSD, v_BGSD, attn_mask=mask_B1TS, is_causal=mask_B1TS is None, enable_gqa=True
-        )
+    try:
+        with sdpa_kernel(FUSED_BACKENDS):
+            return F.scaled_dot_product_attention(
+                q_BNTD, k_BGSD, v_BGSD, attn_mask=mask_B1TS, is_causal=mask_B1TS is None, enable_gqa=True
+            )
+    except RuntimeError as error:
+        if "No available kernel" in str(error):
+            raise no_fused_kernel(q_BNTD, k_BGSD) from error
+        raise
+
+
+def fused_backend(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS: Tensor) -> str | None:
+    """The fused kernel that torch would take for these tensors, or None; nothing is computed."""
+    with sdpa_kernel(FUSED_BACKENDS), warnings.catch_warnings(action="ignore"):  # torch lists its reasons as warnings
+        try:
+            number = torch._fused_sdp_choice(q_BNTD, k_BGSD, v_BGSD, mask_BTS[:, None], enable_gqa=True)
+        except RuntimeError:
+            return None
+    backend = SDPBackend(number)
+    if backend not in FUSED_BACKENDS:
+        return None
+    return f"{'cpu ' if q_BNTD.is_cpu else ''}{backend.name.removesuffix('_ATTENTION').lower()}"
+
+
+def no_fused_kernel(q_BNTD: Tensor, k_BGSD: Tensor) -> UnsupportedError:
+    """The sentence for a shape that torch has no fused kernel for on this device."""
+    rows, heads, num_tokens, head_dim = q_BNTD.shape
+    return UnsupportedError(
+        f"torch {torch.__version__} has no fused attention kernel on {q_BNTD.device.type} for {rows} rows of "
+        f"{num_tokens} tokens, {heads} heads over {k_BGSD.shape[1]} key/value heads of width {head_dim}, in "
+        f"{str(q_BNTD.dtype).removeprefix('torch.')}: choose mode=eager or mode=compile, or another "
+        "trainer.precision or model.num_heads."
+    )
+
+
+def repeat_heads(q_BNTD: Tensor, k_BGSD: Tensor) -> Tensor:
+    """Each key/value head once for every query head of its group: [B, G, S, D] -> [B, N, S, D]."""
+    return k_BGSD.repeat_interleave(q_BNTD.shape[1] // k_BGSD.shape[1], 1)
 
 
 def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:

@@ -91,6 +91,7 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
     from bulba.config.build import build
     from bulba.data.datamodule import MicroBatches, Share
     from bulba.device import choose_device, choose_precision
+    from bulba.run.check import settle_kernel
     from bulba.stage.losses import chunk_loss, token_loss_sum
 
     config = compose([*words, f"mode={mode}"])
@@ -99,7 +100,9 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
     data = prepared_data(config)
     model = build(config.model, path="model", vocab_size=data.tokenizer.vocab_size).to(device)
     mode_of_run = build(config.mode, path="mode")
-    forward, chunk = mode_of_run.apply(model, device), mode_of_run.fuse(chunk_loss)
+    settle_kernel(config, mode_of_run, model, device)
+    model.set_activation_checkpointing(config.trainer.activation_checkpointing)
+    forward, chunk = mode_of_run.apply(model), mode_of_run.fuse(chunk_loss)
     optimizer = build(config.optimizer, path="optimizer", named_parameters=list(model.named_parameters()))
     schedule = build(config.scheduler, path="scheduler", total_steps=config.trainer.max_steps)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
@@ -114,7 +117,7 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
         )
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             nats = token_loss_sum(forward(inputs, positions, documents), model.head_weight, targets, chunk)
-        (nats / batch["step_tokens"]).backward()
+        (nats / int(batch["step_tokens"])).backward()
         total += nats.detach()
         if number % num_micro_batches:
             continue

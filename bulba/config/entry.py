@@ -166,10 +166,21 @@ def arguments_for_hydra(flags: list[str], words: list[str], source: Source) -> l
         raise ConfigError("resume goes on with one run and cannot be swept: leave out -m.")
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     if "runs_dir" in config and not any(word.startswith(f"{key}=") for word in words):
+        check_started_alone(key)
         suffix = "sweep" if sweep else config_choice(config)
         folder = new_folder(Path(config.runs_dir), f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{suffix}")
         words = [*words, f"{key}='{folder}'"]
     return [*flags, *words]
+
+
+def check_started_alone(key: str) -> None:
+    """Processes that torchrun or SLURM starts side by side would each make a folder of their own."""
+    for variable in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        if int(os.environ.get(variable) or 1) > 1:
+            raise ConfigError(
+                f"{variable}={os.environ[variable]} processes were started, and each would make a run folder of its "
+                f"own: name one for all of them with {key}=FOLDER."
+            )
 
 
 def config_choice(config: DictConfig) -> str:

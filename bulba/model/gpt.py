@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bulba.attention.base import AttentionContext, Kernel, Mixer, MixerShape
 from bulba.config.build import build
 from bulba.errors import ConfigError, UnsupportedError
+from bulba.model.activations import ActivationCheckpointing, call_block
 from bulba.model.block import Block, NormPlacement
 from bulba.model.init import init_weights
 from bulba.model.position import rotary_tables, rotate
@@ -95,6 +96,8 @@ class GPT(nn.Module):
             "norm_placement": norm_placement,
         }
         self.kernel: Kernel = "reference"
+        self.backend = "unknown"  # until choose_backend
+        self.activation_checkpointing: ActivationCheckpointing = "none"
         self.max_seq_len, self.rope_base = max_seq_len, rope_base
         self.head_dim = hidden_size // num_heads
         shape = MixerShape(hidden_size, num_heads, num_kv_heads, self.head_dim)
@@ -147,9 +150,10 @@ class GPT(nn.Module):
             kernel=self.kernel,
             start=start,
         )
+        keeping = self.activation_checkpointing if cache is None and torch.is_grad_enabled() else "none"
         x_BTH = self.embed_tokens(tokens_BT)
         for index, layer in enumerate(self.layers):
-            x_BTH = layer(x_BTH, context, None if cache is None else cache.layers[index])
+            x_BTH = call_block(keeping, layer, x_BTH, context, None if cache is None else cache.layers[index])
         if cache is not None:
             cache.length += num_tokens
         return self.norm(x_BTH)
@@ -180,6 +184,25 @@ class GPT(nn.Module):
                 )
         self.kernel = kernel
 
+    def choose_backend(
+        self, compiled: bool, num_rows: int, num_tokens: int, dtype: torch.dtype, device: torch.device
+    ) -> str:
+        """Settle which implementations of the kernel train on rows of this shape; their names.
+
+        Raises UnsupportedError where the device has none.
+        """
+        shape = (self.kernel, compiled, num_rows, num_tokens, dtype, device)
+        self.backend = "; ".join(dict.fromkeys(mixer.choose_backend(*shape) for mixer in self.mixers()))
+        return self.backend
+
+    def set_activation_checkpointing(self, kind: ActivationCheckpointing) -> None:
+        """Choose what the backward pass finds stored (bulba/model/activations.py); UnsupportedError names the layer."""
+        if kind != "none":
+            self._require(
+                "recompute", "be computed again in the backward pass: set trainer.activation_checkpointing=none"
+            )
+        self.activation_checkpointing = kind
+
     def mixers(self) -> list[Mixer]:
         """The attention of every layer, first to last."""
         return [cast("Block", layer).self_attn for layer in self.layers]
@@ -200,7 +223,7 @@ class GPT(nn.Module):
         }
         return self.config | totals
 
-    def _require(self, capability: Literal["cache", "gqa", "packing"], what: str) -> None:
+    def _require(self, capability: Literal["cache", "gqa", "packing", "recompute"], what: str) -> None:
         for index, mixer in enumerate(self.mixers()):
             if not getattr(mixer.capabilities, capability):
                 raise UnsupportedError(f"layer {index} ({type(mixer).__name__}) cannot {what}.")

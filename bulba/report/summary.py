@@ -53,6 +53,7 @@ def run_page(summary: dict[str, Any]) -> str:
             f"{data['val_documents']:,} documents kept for validation",
         ),
         ("device", f"{summary['device']['name']}, {summary['device']['precision']}"),
+        ("computed by", _computed_by(summary["device"])),
         ("commit", (summary["git"] or {}).get("commit", "not a git checkout")),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
@@ -70,3 +71,14 @@ def run_page(summary: dict[str, Any]) -> str:
 
 def _figure(result: dict[str, Any], name: str, form: str) -> str:
     return form.format(result[name]) if result.get(name) is not None else "none yet"
+
+
+def _computed_by(device: dict[str, Any]) -> str:
+    compiled = device.get("compiled")
+    attention = f"attention kernel: {device.get('kernel', 'not recorded')}"
+    if not compiled:
+        return f"{attention}; not compiled"
+    return (
+        f"{attention}; {compiled['graphs']} compiled graphs for {compiled['shapes']} shapes, "
+        f"{compiled['graph_breaks']} graph breaks, {compiled['recompiles']} recompiles"
+    )

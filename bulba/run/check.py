@@ -9,8 +9,11 @@ import torch
 from omegaconf import DictConfig
 
 from bulba.config.build import build, check_keys, locate, to_plain
-from bulba.device import choose_device, choose_precision
+from bulba.device import DTYPES, choose_device, choose_precision
 from bulba.errors import ConfigError
+from bulba.mode import Mode
+from bulba.model.gpt import GPT
+from bulba.run.trainer import check_strategy
 
 
 def check_config(config: DictConfig) -> None:
@@ -18,7 +21,8 @@ def check_config(config: DictConfig) -> None:
     for path, node in nodes_with_target(to_plain(config), ""):
         options = dict(node)
         check_keys(locate(options.pop("_target_"), path), options, path, given=None)
-    choose_precision(config.trainer.precision, choose_device(config.trainer.device))
+    device = choose_device(config.trainer.device)
+    choose_precision(config.trainer.precision, device)
     if config.data.seq_len > config.model.max_seq_len:
         raise ConfigError(
             f"data.seq_len={config.data.seq_len} is longer than model.max_seq_len={config.model.max_seq_len}: "
@@ -27,7 +31,24 @@ def check_config(config: DictConfig) -> None:
     build(config.scheduler, path="scheduler", total_steps=config.trainer.max_steps)
     with torch.device("meta"):  # shapes without memory
         model = build(config.model, path="model", vocab_size=1)
-    build(config.mode, path="mode").apply(model, torch.device("meta"))
+    model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
+    check_strategy(config)
+    mode: Mode = build(config.mode, path="mode")
+    mode.check(device, one_call_per_step=one_call_per_step(config))
+    settle_kernel(config, mode, model, device)
+
+
+def one_call_per_step(config: DictConfig) -> bool:
+    """Whether every optimizer step of a process is one forward pass of one shape."""
+    rows = config.data.micro_batch_size * config.trainer.num_devices * config.trainer.get("num_nodes", 1)
+    return config.data.batch_size == rows and config.data.get("mode", "chunked") != "bucketed"
+
+
+def settle_kernel(config: DictConfig, mode: Mode, model: GPT, device: torch.device) -> None:
+    """Set the kernel of the mode and ask torch for the implementation of the shapes that the run will have."""
+    model.set_kernel(mode.kernel)
+    dtype = DTYPES[choose_precision(config.trainer.precision, device)]
+    model.choose_backend(mode.compile, config.data.micro_batch_size, config.data.seq_len, dtype, device)
 
 
 def nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

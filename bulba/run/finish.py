@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from omegaconf import DictConfig
 from safetensors.torch import save_file
+from torch import Tensor
 
 from bulba.checkpoint import to_hf_names
 from bulba.config.snapshot import read_json
@@ -15,6 +16,7 @@ from bulba.data.prepare import PreparedData
 from bulba.device import choose_precision, device_name
 from bulba.errors import BulbaError, TrainingError
 from bulba.files import atomic_file
+from bulba.mode import describe_compiled
 from bulba.report.summary import write_summary
 from bulba.stage.pretrain import Pretrain
 from callbacks.checkpoints import Checkpoints
@@ -24,16 +26,21 @@ from callbacks.samples import Samples, print_samples, write_samples
 
 
 def finish(
-    config: DictConfig, run: Path, trainer: L.Trainer, stage: Pretrain, prepared: PreparedData
+    config: DictConfig,
+    run: Path,
+    trainer: L.Trainer,
+    stage: Pretrain,
+    prepared: PreparedData,
+    weights: dict[str, Tensor],
 ) -> dict[str, Any]:
-    """Close the run and return its summary."""
+    """Close the run, keep its `weights`, and return its summary."""
     interrupted = trainer.global_step < trainer.max_steps
     samples: dict[str, str] = {}
     sampler = find_callback(trainer, Samples)
     if sampler and sampler.every_steps and not interrupted:
         samples = write_samples(trainer, stage, sampler.options)
         print_samples(samples, trainer.global_step)
-    unsaved = save_weights(run, stage)
+    unsaved = save_weights(run, weights)
     summary = summarize(config, run, trainer, stage, prepared) | {
         "status": "interrupted" if interrupted else "finished",
         "samples": samples,
@@ -48,11 +55,11 @@ def finish(
     return summary
 
 
-def save_weights(run: Path, stage: Pretrain) -> TrainingError | None:
+def save_weights(run: Path, weights: dict[str, Tensor]) -> TrainingError | None:
     """Write final.safetensors; the error where that cannot be, so that the summary is written first."""
     try:
         with atomic_file(run / "final.safetensors") as temporary:
-            save_file(to_hf_names(stage.model.state_dict()), temporary, metadata={"format": "pt"})
+            save_file(to_hf_names(weights), temporary, metadata={"format": "pt"})
     except BulbaError as error:
         return TrainingError(str(error))
     return None
@@ -81,6 +88,8 @@ def summarize(
             "name": device_name(stage.device),
             "precision": choose_precision(config.trainer.precision, stage.device),
             "mode": {"kernel": config.mode.kernel, "compile": config.mode.compile},
+            "kernel": stage.model.backend,
+            "compiled": describe_compiled(stage.compiled) if stage.compiled else None,
         },
         "model": stage.model.get_model_config(),
         "data": {

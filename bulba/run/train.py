@@ -18,11 +18,14 @@ from bulba.data.datamodule import TextData
 from bulba.data.prepare import PreparedData
 from bulba.device import choose_device
 from bulba.errors import CheckpointError, ConfigError
+from bulba.mode import Mode
 from bulba.model.gpt import GPT
+from bulba.model.sharding import whole_weights
 from bulba.report.compare import flatten, read_config
 from bulba.report.guarded import GuardedLogger
-from bulba.run.check import check_config
+from bulba.run.check import check_config, settle_kernel
 from bulba.run.finish import finish, say
+from bulba.run.launch import needs_a_program_of_its_own, run_as_a_program
 from bulba.run.restart import with_restarts
 from bulba.stage.losses import chunk_loss
 
@@ -41,12 +44,14 @@ def train_once(config: DictConfig, run: Path) -> dict[str, Any]:
     """One attempt, from the start or from the newest checkpoint, to the end."""
     started = time.perf_counter()
     check_config(config)
+    if needs_a_program_of_its_own(config):
+        return run_as_a_program(run)
     device = choose_device(config.trainer.device)
     resumed = load_newest(run, say) if config.resume else None
     L.seed_everything(config.seed, verbose=False)
 
     data: TextData = build(config.data, path="data")
-    num_micro_batches = data.accumulation(config.trainer.num_devices)
+    num_micro_batches = data.accumulation(config.trainer.num_devices * config.trainer.get("num_nodes", 1))
     prepared = data.prepare(build(config.tokenizer, path="tokenizer"))
     say(f"data: {data.train_file.num_tokens:,} tokens of {data.train_file.num_documents:,} documents")
 
@@ -56,12 +61,14 @@ def train_once(config: DictConfig, run: Path) -> dict[str, Any]:
         check_resume(resumed, run, config, model, prepared)
     record_run(config, run, data, prepared)
 
-    mode = build(config.mode, path="mode")
+    mode: Mode = build(config.mode, path="mode")
+    settle_kernel(config, mode, model, device)
+    model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
     stage = build(
         config.stage,
         path="stage",
         model=model,
-        forward_hidden=mode.apply(model, device),
+        forward_hidden=mode.apply(model),
         chunk_loss=mode.fuse(chunk_loss),
         optimizer=config.optimizer,
         scheduler=config.scheduler,
@@ -82,7 +89,8 @@ def train_once(config: DictConfig, run: Path) -> dict[str, Any]:
     if trainer.global_step == trainer.max_steps != stage.val_step:
         trainer.validate(stage, datamodule=data, verbose=False)
 
-    return finish(config, run, trainer, stage, prepared) if trainer.is_global_zero else {}
+    weights = whole_weights(stage.model)
+    return finish(config, run, trainer, stage, prepared, weights) if trainer.is_global_zero else {}
 
 
 def record_run(config: DictConfig, run: Path, data: TextData, prepared: PreparedData) -> None:

@@ -18,8 +18,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from bulba.config.build import build
 from bulba.data.datamodule import Batch
-from bulba.mode import Forward
+from bulba.mode import Compiled, Forward
 from bulba.model.gpt import GPT
+from bulba.model.sharding import shard, whole
 from bulba.stage.losses import ChunkLoss, bits_per_byte, per_token_losses, perplexity, token_loss_sum
 
 
@@ -29,6 +30,12 @@ class Pretrain(L.LightningModule):
     optimizer, scheduler: their config nodes. token_bytes: UTF-8 bytes of every token id, int64 [vocab_size], for
     bits per byte. num_micro_batches: how many make one optimizer step on this rank.
     """
+
+    # Nats of this rank and tokens of all ranks: of the running step, and of the steps since the last take_train_loss.
+    step_nats: Tensor
+    step_tokens: int
+    _taken_nats: Tensor
+    _taken_tokens: Tensor
 
     def __init__(
         self,
@@ -47,18 +54,24 @@ class Pretrain(L.LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self._token_bytes = token_bytes
         self._num_micro_batches = num_micro_batches
-        self.train_nats, self.train_tokens = torch.zeros((), dtype=torch.float64), 0
+        self._reset_sums(torch.device("cpu"))
         self.grad_norm: Tensor | None = None
+        self.skipped_steps = torch.zeros((), dtype=torch.int64)  # fp16: steps whose gradient was not finite
         self.learning_rate = 0.0
         self.val_figures: dict[str, float] = {}
         self.val_step = -1  # the step that val_figures belong to
 
+    def configure_model(self) -> None:
+        # Lightning gives a mesh with trainer.strategy=fsdp2 alone, and calls this for the last validation again.
+        if self.device_mesh is not None and not hasattr(self.model, "unshard"):
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         nats = self._nats(batch)
-        self.train_nats += nats.detach()
-        self.train_tokens += int(batch["step_tokens"]) if self._starts_step(batch_idx) else 0
+        self.step_nats += nats.detach()
+        self.step_tokens = int(batch["step_tokens"])
         # Lightning divides by the number of micro-batches, and data-parallel training averages over ranks.
-        return nats * (self._num_micro_batches * self.trainer.world_size / batch["step_tokens"])
+        return nats * (self._num_micro_batches * self.trainer.world_size / self.step_tokens)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Everything but step_tokens, which the host reads and would have to wait for."""
@@ -105,22 +118,46 @@ class Pretrain(L.LightningModule):
     ) -> None:
         """Clip the norm of the whole gradient; keep the norm it had and the learning rate of this step."""
         limit = math.inf if gradient_clip_val is None else gradient_clip_val
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.grad_norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.learning_rate = optimizer.param_groups[0]["lr"]
+        self._count_step(self.grad_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_config"] = self.model.get_model_config()
+        checkpoint["skipped_steps"] = int(self.skipped_steps)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skipped_steps.fill_(checkpoint.get("skipped_steps", 0))
+
+    @property
+    def compiled(self) -> list[Compiled[Any, Any]]:
+        """The parts of a step that the mode compiles."""
+        return [part for part in (self._forward_hidden[0], self._chunk_loss) if isinstance(part, Compiled)]
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the loss is scaled, as fp16 needs it, and a step without a finite gradient is skipped."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
 
     def take_train_loss(self) -> float:
-        """Mean loss in nats per token since the last call, over all ranks; waits for the device."""
-        nats = self.trainer.strategy.reduce(self.train_nats, reduce_op="sum")
-        # Nothing was learned from where every step was left out (callbacks/guard.py).
-        mean = float(nats) / self.train_tokens if self.train_tokens else math.nan
-        self.train_nats, self.train_tokens = torch.zeros_like(self.train_nats), 0
-        return mean
+        """Mean loss in nats per token of the steps taken since the last call, over all ranks; waits for the device.
+
+        NaN where every step was skipped.
+        """
+        nats = self.trainer.strategy.reduce(self._taken_nats, reduce_op="sum")
+        tokens = float(self._taken_tokens)
+        self._reset_sums(self._taken_nats.device)
+        return float(nats) / tokens if tokens else math.nan
+
+    def leave_out_step(self) -> None:
+        """Make the update of the running step nothing: optimizers pass over weights without a gradient."""
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        self.step_nats, self.step_tokens = torch.zeros_like(self.step_nats), 0
 
     def on_train_start(self) -> None:
-        self.train_nats = torch.zeros((), dtype=torch.float64, device=_float64_device(self.device))
+        self._reset_sums(_float64_device(self.device))
+        self.skipped_steps = self.skipped_steps.to(self.device)
 
     def _nats(self, batch: Batch) -> Tensor:
         hidden_BTH = self._forward_hidden[0](batch["inputs"], batch["positions"], batch["documents"])
@@ -129,8 +166,20 @@ class Pretrain(L.LightningModule):
     def _forward_raw(self, batch: Batch) -> Tensor:
         return self.model(batch["inputs"], batch["positions"], batch["documents"])
 
-    def _starts_step(self, batch_idx: int) -> bool:
-        return batch_idx % self._num_micro_batches == 0
+    def _count_step(self, grad_norm: Tensor) -> None:
+        """Add the step that ends to the sums; one that the loss scaler will skip counts in its tokens alone."""
+        skipped = torch.isfinite(grad_norm).logical_not().to(self._taken_nats.device) & self.scales_loss
+        self._taken_nats += self.step_nats.where(~skipped, 0)
+        self._taken_tokens += self.step_tokens * ~skipped
+        self.train_tokens += self.step_tokens
+        self.skipped_steps += skipped.to(self.skipped_steps.device)
+        self.step_nats = torch.zeros_like(self.step_nats)
+
+    def _reset_sums(self, device: torch.device) -> None:
+        self.step_nats = torch.zeros((), dtype=torch.float64, device=device)
+        self._taken_nats = torch.zeros_like(self.step_nats)
+        self._taken_tokens = torch.zeros((), dtype=torch.int64, device=device)
+        self.step_tokens = self.train_tokens = 0  # train_tokens: of skipped steps too
 
 
 def _float64_device(device: torch.device) -> torch.device:

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bulba.attention.base import AttentionContext
-from bulba.attention.standard import causal_mask, flash_attention, reference_attention
-from tests.model.tiny import tiny_gpt, tokens
+from bulba.attention import standard
+from bulba.attention.base import AttentionContext, Kernel, MixerShape
+from bulba.attention.standard import StandardAttention, causal_mask, flash_attention, reference_attention
+from bulba.errors import UnsupportedError
+from tests.model.tiny import packed, tiny_gpt, tokens
 
 Attend = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], Tensor]
 
@@ -86,5 +88,57 @@ def test_flash_never_falls_back_to_the_unfused_kernel() -> None:
     # Values of another width than the keys have no fused kernel on a CPU, only torch's T x T one.
     q, v = torch.randn(1, 1, 4, 8), torch.randn(1, 1, 4, 6)
     assert torch.nn.functional.scaled_dot_product_attention(q, q, v, is_causal=True).shape == v.shape
-    with pytest.raises(RuntimeError, match="No available kernel"):
+    with pytest.raises(
+        UnsupportedError, match=r"no fused attention kernel on cpu for 1 rows of 4 tokens, 1 heads over 1"
+    ):
         flash_attention(q, q, v, None)
+
+
+def attention(num_kv_heads: int) -> StandardAttention:
+    return StandardAttention(MixerShape(hidden_size=48, num_heads=6, num_kv_heads=num_kv_heads, head_dim=8))
+
+
+def choose(mixer: StandardAttention, kernel: Kernel = "flash") -> str:
+    return mixer.choose_backend(kernel, False, 2, 16, torch.bfloat16, torch.device("cpu"))
+
+
+def test_the_backend_is_the_one_that_runs() -> None:
+    assert choose(attention(2)) == "cpu flash"
+    assert choose(attention(2), "reference") == "reference"
+    model = tiny_gpt(kernel="flash")
+    assert model.choose_backend(False, 2, 16, torch.float32, torch.device("cpu")) == "cpu flash"
+    with torch.profiler.profile() as profile:
+        model(tokens(2, 16), *packed(6, 10))
+    ran = {event.key for event in profile.key_averages() if "scaled_dot_product" in event.key}
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in ran
+    assert not any("math" in name for name in ran)
+
+
+def test_a_device_without_any_fused_kernel_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard, "fused_backend", lambda *tensors: None)
+    message = (
+        r"no fused attention kernel on cpu for 2 rows of 16 tokens, 6 heads over 2 key/value heads of width 8, in "
+        r"bfloat16: choose mode=eager or mode=compile, or another trainer\.precision or model\.num_heads\."
+    )
+    with pytest.raises(UnsupportedError, match=message):
+        choose(attention(2))
+
+
+def test_where_no_fused_kernel_takes_grouped_heads_they_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def without_grouped_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> str | None:
+        seen.append((q.shape[1], k.shape[1], mask.shape))
+        return "efficient" if q.shape[1] == k.shape[1] == v.shape[1] else None
+
+    monkeypatch.setattr(standard, "fused_backend", without_grouped_heads)
+    model, plain = tiny_gpt(kernel="flash"), tiny_gpt(kernel="flash")
+    repeated = model.choose_backend(False, 2, 16, torch.float32, torch.device("cpu"))
+    assert repeated == "efficient, key/value heads repeated"
+    assert seen[:2] == [(6, 2, (2, 16, 16)), (6, 6, (2, 16, 16))]
+    rows, packing = tokens(1, 16), packed(6, 10)
+    results = []
+    for one in (model, plain):
+        hidden = one(rows, *packing)
+        results.append([hidden, *torch.autograd.grad(hidden.square().sum(), list(one.parameters()))])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)

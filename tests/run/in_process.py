@@ -28,10 +28,10 @@ def change_losses(monkeypatch: pytest.MonkeyPatch, factor_of: Callable[[int], fl
     original = Pretrain.training_step
 
     def training_step(self: Pretrain, batch: Any, batch_idx: int) -> Any:
-        before, factor = self.train_nats.clone(), factor_of(self.trainer.global_step + 1)
-        self.train_nats.zero_()
+        before, factor = self.step_nats.clone(), factor_of(self.trainer.global_step + 1)
+        self.step_nats.zero_()
         loss = original(self, batch, batch_idx)
-        self.train_nats.mul_(factor).add_(before)
+        self.step_nats.mul_(factor).add_(before)
         return loss * factor
 
     monkeypatch.setattr(Pretrain, "training_step", training_step)

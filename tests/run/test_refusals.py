@@ -7,11 +7,11 @@ import torch
 from omegaconf import DictConfig, open_dict
 
 from bulba.checkpoint_io import FolderCheckpointIO
-from bulba.config.overrides import check, expand
+from bulba.config.entry import arguments_for_hydra
+from bulba.config.overrides import Source, check, expand
 from bulba.data.corpora import FolderData, TalesData
 from bulba.device import choose_device, choose_precision
 from bulba.errors import BulbaError, ConfigError, UnsupportedError
-from bulba.mode import Mode
 from bulba.run.check import check_config
 from bulba.run.trainer import build_trainer
 from callbacks.checkpoints import Checkpoints
@@ -41,6 +41,19 @@ def settings(words: list[str]) -> DictConfig:
         (["model.num_kv_heads=3"], "model.num_heads=4 is not divisible by model.num_kv_heads=3"),
         (["data.seq_len=512"], "data.seq_len=512 is longer than model.max_seq_len=256"),
         (["trainer.max_steps=many"], "trainer.max_steps='many' must be a whole number"),
+        (["trainer.activation_checkpointing=half"], "trainer.activation_checkpointing='half' must be one of none, sel"),
+        (["mode=both", "mode.compile_mode=fastest"], "mode.compile_mode='fastest' must be one of default, reduce-over"),
+        (
+            ["trainer.strategy=fsdp2", "mode=both"],
+            "strategy=fsdp2 does not work with torch.compile, which cannot follow",
+        ),
+        (["trainer.strategy=fsdp2", "optimizer=muon"], "whole matrices: set optimizer=adamw"),
+        (["trainer.strategy=fsdp2"], "samples, which one process writes: set callbacks.samples.every_steps=null"),
+        (["trainer.strategy=fsdp3"], "trainer.strategy='fsdp3' must be one of auto, ddp, fsdp2"),
+        (
+            ["mode=both", "mode.compile_mode=max-autotune", "trainer.device=cpu"],
+            "records CUDA graphs and this is a cpu",
+        ),
         (["+model.num_experts=8"], "model.num_experts is not an option of GPT"),
         (["data=hub"], "data.name must be set: add data.name=VALUE"),
         (["scheduler.warmup_steps=9999"], "warmup_steps"),
@@ -133,22 +146,27 @@ def test_a_progress_bar_without_figures(small: list[str], tmp_path: Path) -> Non
     assert "callbacks.progress shows what callbacks.metrics reads" in done.stderr
 
 
+def test_processes_started_side_by_side_need_one_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As torchrun and srun start them, each with the whole command line."""
+    for variable in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.setenv(variable, "2")
+        words = [f"runs_dir='{tmp_path}'"]
+        with pytest.raises(
+            ConfigError, match=rf"{variable}=2 processes were started, .* all of them with hydra.run.dir"
+        ):
+            arguments_for_hydra([], words, Source())
+        named = f"hydra.run.dir='{tmp_path}/one'"
+        assert arguments_for_hydra([], [*words, named], Source()) == [*words, named]
+        monkeypatch.delenv(variable)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_trainer_of_no_steps(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trainer.max_steps=0 must be at least 1"):
         build_trainer(
             max_steps=0, val_every_steps=1, grad_clip_norm=None, device="cpu", num_devices=1, precision="auto",
             run=tmp_path, checkpoint_io=FolderCheckpointIO(), num_micro_batches=1, loggers=[], callbacks=[],
         )  # fmt: skip
-
-
-def test_compile_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = check([])
-    from bulba.config.build import build
-
-    model = build(config.model, path="model", vocab_size=16)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(UnsupportedError, match=r"needs a C\+\+ compiler"):
-        Mode("flash", True).apply(model, torch.device("cpu"))
 
 
 def test_a_corpus_smaller_than_one_row(tmp_path: Path) -> None:

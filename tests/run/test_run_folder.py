@@ -42,9 +42,12 @@ def test_the_summary_fits_its_schema_and_says_what_was_measured(small_run: Path)
     assert summary["status"] == "finished"
     assert summary["result"]["val/bpb"] == rows[20]["val/bpb"]
     assert summary["result"]["train_tokens"] == rows[20]["train/tokens"]
+    assert summary["device"]["kernel"] == "cpu flash"
+    assert summary["device"]["compiled"] is None
     assert summary["samples"].keys() == {"be", "ru", "uk", "en"}
     page = (small_run / "run.md").read_text(encoding="utf-8")
     assert f"{rows[20]['val/bpb']:.4f} bits per byte" in page
+    assert "attention kernel: cpu flash; not compiled" in page
     assert f"--config-path {small_run}" in page
 
 
@@ -205,15 +208,76 @@ def test_help_speaks_four_languages(language: str, word: str, monkeypatch: pytes
     assert word in run_program("-m", "bulba", "--help").stdout
 
 
+def assert_same_figures(run: Path, expected: Path, norm_rel: float = 1e-6) -> None:
+    rows, others = read_metrics(run), read_metrics(expected)
+    assert rows.keys() == others.keys()
+    for step, row in rows.items():
+        assert row.keys() == others[step].keys()
+        for name in row:
+            if name.startswith(("train/", "val/")):
+                rel = norm_rel if name == "train/grad_norm" else 1e-6
+                assert row[name] == pytest.approx(others[step][name], rel=rel), (step, name)
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_same_steps_as_one(small_run: Path, small: list[str], tmp_path: Path) -> None:
-    """4 rows as 2 micro-batches of 2 in one process, and as 2 rows in each of two: one sequence of losses."""
+    """4 rows as 2 micro-batches of 2 in one process, and as 2 rows in each of two: one sequence of figures."""
     run = tmp_path / "two"
     done = run_program("train.py", *small, "trainer.num_devices=2", f"hydra.run.dir='{run}'")
     assert done.returncode == 0, done.stderr
-    one, two = read_metrics(small_run), read_metrics(run)
-    assert one.keys() == two.keys()
-    for step, row in one.items():
-        assert two[step].keys() == row.keys()
-        for name in row.keys() & {"train/loss", "train/lr", "train/tokens", "val/bpb"}:
-            assert two[step][name] == pytest.approx(row[name], rel=1e-5), (step, name)
+    assert_same_figures(run, small_run)
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_out_the_weights_take_the_same_steps_too(
+    small_run: Path, small: list[str], tmp_path: Path
+) -> None:
+    """fsdp2 from the first step to the tenth, one device from there on: the figures and the end are those of one."""
+    run = tmp_path / "sharded"
+    sharded = ["trainer.num_devices=2", "trainer.strategy=fsdp2", "callbacks.samples.every_steps=null"]
+    done = run_program("train.py", *small, *sharded, f"hydra.run.dir='{run}'")
+    assert done.returncode == 0, done.stderr
+    assert_same_figures(run, small_run, norm_rel=2e-4)  # a CPU sums the squares of a large tensor in fp32
+    final, expected = load_file(run / "final.safetensors"), load_file(small_run / "final.safetensors")
+    assert final.keys() == expected.keys()
+    for name, weight in final.items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-5)
+    # Its checkpoint goes on anywhere, and one of a single device goes on in shares.
+    for source, words in ((run, ["trainer.num_devices=1", "trainer.strategy=auto"]), (small_run, sharded)):
+        resumed = tmp_path / f"resumed_{source.name}"
+        shutil.copytree(source, resumed)
+        shutil.rmtree(list_checkpoints(resumed)[-1].folder)
+        done = run_program("train.py", f"resume='{resumed}'", *words)
+        assert done.returncode == 0, done.stderr
+        assert_same_figures(resumed, small_run, norm_rel=2e-4)
+
+
+@pytest.mark.slow
+def test_a_sweep_of_two_processes_each_keeps_one_folder_per_job(small: list[str], tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    done = run_program(
+        "train.py", "-m", "seed=1,2", *small, "trainer.num_devices=2", "trainer.max_steps=6",
+        "trainer.val_every_steps=6",
+        f"hydra.sweep.dir='{sweep}'", f"runs_dir='{tmp_path}'",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
+    assert {path.name for path in sweep.iterdir() if path.is_dir()} == {"0", "1"}
+    for job in ("0", "1"):
+        assert json.loads((sweep / job / "summary.json").read_text())["seed"] == int(job) + 1
+        assert list(read_metrics(sweep / job)) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_counts_its_graphs(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "both"
+    done = run_program(
+        "train.py", *small, "mode=both", "model.num_layers=1", "trainer.activation_checkpointing=selective",
+        "trainer.max_steps=6", "trainer.val_every_steps=3", f"hydra.run.dir='{run}'",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "context_fn" not in done.stderr
+    counts = {"graphs": 1, "shapes": 1, "graph_breaks": 0, "recompiles": 0}
+    assert json.loads((run / "summary.json").read_text())["device"]["compiled"] == counts
+    assert [row["perf/recompiles"] for row in read_metrics(run).values()] == [0] * 6
+    assert "1 compiled graphs for 1 shapes, 0 graph breaks, 0 recompiles" in (run / "run.md").read_text()
