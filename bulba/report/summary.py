@@ -38,6 +38,7 @@ def run_page(summary: dict[str, Any]) -> str:
         ("training loss", _figure(result, "train/loss", "{:.4f} nats per token")),
         ("tokens trained on", f"{result['train_tokens']:,}"),
         ("speed", f"{result['tokens_per_s']:,.0f} tokens/s over {result['train_seconds']:,.0f} s"),
+        ("computing", _computing(result)),
         (
             "model",
             f"{model['num_params']:,} weights, {model['num_params_non_embedding']:,} without embeddings",
@@ -70,3 +71,14 @@ def run_page(summary: dict[str, Any]) -> str:
 
 def _figure(result: dict[str, Any], name: str, form: str) -> str:
     return form.format(result[name]) if result.get(name) is not None else "none yet"
+
+
+def _computing(result: dict[str, Any]) -> str:
+    """How much of the device the training used, and by whose figure."""
+    if result.get("mfu") is None:
+        return "not measured"
+    source = {"maker": "its maker's figure", "measured": "measured on it"}[result["peak_source"]]
+    return (
+        f"{result['tflops_per_s']:,.3g} TFLOP/s, {100 * result['mfu']:.1f} % of the device's peak of "
+        f"{result['peak_tflops_per_s']:,.3g} TFLOP/s ({source})"
+    )
