@@ -22,7 +22,6 @@ from bulba.stage.flops import row_flops
 from bulba.stage.pretrain import Pretrain
 from callbacks.lookup import find_callback
 
-
 # Lightning's words for a precision, and ours.
 PRECISIONS = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}
 
