@@ -61,6 +61,13 @@ def prepare(settings: Settings = None) -> None:
     prepare_command(settings or [])
 
 
+@app.command(help=help_text("plan"), context_settings={"ignore_unknown_options": True})
+def plan(settings: Settings = None) -> None:
+    from bulba.run.plan import plan_command
+
+    plan_command(settings or [])
+
+
 @app.command(help=help_text("compare"))
 def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...")]) -> None:
     from bulba.report.compare import compare as compare_runs
@@ -131,5 +138,12 @@ def data_show(settings: Settings = None) -> None:
 @bench.command(name="data", help=help_text("bench-data"))
 def bench_data(settings: Settings = None) -> None:
     from bulba.bench.data import bench_data as measure
+
+    call(measure, settings)
+
+
+@bench.command(name="plan", help=help_text("bench-plan"))
+def bench_plan(settings: Settings = None) -> None:
+    from bulba.bench.plan import bench_plan as measure
 
     call(measure, settings)

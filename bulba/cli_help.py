@@ -61,6 +61,18 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Навчати, вбивати -9 на випадкових кроках, продовжувати й порівнювати кожну втрату з безперервним запуском.",
         "ru": "Обучать, убивать -9 на случайных шагах, продолжать и сравнивать каждую потерю с непрерывным запуском.",
     },
+    "plan": {
+        "en": "What a run will take (memory, work, time) before it starts; the words of train.py, and calibrate=false",
+        "be": "Што спатрэбіцца запуску (памяць, праца, час), перш чым ён пачнецца; словы train.py і calibrate=false",
+        "uk": "Що потрібно запуску (пам'ять, робота, час), перш ніж він почнеться; слова train.py і calibrate=false",
+        "ru": "Что потребуется запуску (память, работа, время), прежде чем он начнётся; слова train.py и calibrate=false",
+    },
+    "doctor": {
+        "en": "What went wrong in a finished run, and what to change: doctor run=RUN",
+        "be": "Што пайшло не так у скончаным запуску і што змяніць: doctor run=RUN",
+        "uk": "Що пішло не так у завершеному запуску і що змінити: doctor run=RUN",
+        "ru": "Что пошло не так в завершённом запуске и что изменить: doctor run=RUN",
+    },
     "bench": {
         "en": "Measurements of a finished run.",
         "be": "Вымярэнні скончанага запуску.",
@@ -72,6 +84,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "be": "Рухавік даных побач з праграмамі, якімі карыстаюцца сёння, на тых самых тэкстах: bench data text=ТЭЧКА",
         "uk": "Рушій даних поруч із програмами, якими користуються сьогодні, на тих самих текстах: bench data text=ТЕКА",
         "ru": "Движок данных рядом с программами, которыми пользуются сегодня, на тех же текстах: bench data text=ПАПКА",
+    },
+    "bench-plan": {
+        "en": "Peak memory as plan predicts it beside what trainings take, in a process each.",
+        "be": "Пік памяці, прадказаны планам, побач з тым, што займаюць навучанні, кожнае ў сваім працэсе.",
+        "uk": "Пік пам'яті, передбачений планом, поруч із тим, що займають навчання, кожне у своєму процесі.",
+        "ru": "Пик памяти по предсказанию плана рядом с тем, что занимают обучения, каждое в своём процессе.",
     },
     "bench-words": {
         "en": "Share of words in sampled sentences that occur in the training text, per language.",
