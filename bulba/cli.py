@@ -76,6 +76,13 @@ def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...")]) -> Non
     Console().print(compare_runs([find_run(run) for run in runs]))
 
 
+@app.command(help=help_text("doctor"))
+def doctor(settings: Settings = None) -> None:
+    from bulba.report.doctor import doctor_command
+
+    call(doctor_command, settings)
+
+
 @app.command(help=help_text("info"))
 def info(settings: Settings = None) -> None:
     from bulba.report.presets import presets_table

@@ -59,6 +59,8 @@ class Metrics(L.Callback):
             raise ConfigError(f"callbacks.metrics.every_steps={every_steps} must be at least 1.")
         self.every_steps = every_steps
         self.figures: dict[str, float] = {}
+        self.readings: dict[str, float] = {}  # train/* and perf/* of read_step
+        self.read_step = -1
         self.total_tokens, self.total_flops, self.total_seconds = 0, 0, 0.0
         self.peak: Peak | None = None  # of one device; known once training starts
         self._row_flops: dict[int, int] = {}  # by the length of a row
@@ -99,7 +101,7 @@ class Metrics(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Pretrain)
-        self._log(trainer, pl_module.val_figures)
+        self.log_figures(trainer, pl_module.val_figures)
         self.start()
 
     def start(self) -> None:
@@ -163,9 +165,11 @@ class Metrics(L.Callback):
         }
         if stage.device.type == "cuda":
             figures["perf/device_memory_bytes"] = torch.cuda.max_memory_allocated(stage.device)
-        self._log(trainer, figures)
+        self.readings, self.read_step = figures, trainer.global_step
+        self.log_figures(trainer, figures)
 
-    def _log(self, trainer: L.Trainer, figures: dict[str, float]) -> None:
+    def log_figures(self, trainer: L.Trainer, figures: dict[str, float]) -> None:
+        """Hand figures of this step to the loggers."""
         self.figures |= figures
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, open_dict
+from omegaconf import open_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +30,7 @@ from bulba.run.predict import predict_memory
 from bulba.run.train import train
 
 STATUS = Path("/proc/self/status")
+BATCH_16 = "data.batch_size=16 data.micro_batch_size=16"
 CASES = (
     "mode=eager optimizer=adamw data.micro_batch_size=8",
     "mode=flash optimizer=sgd data.batch_size=32 data.micro_batch_size=32",
@@ -37,19 +38,26 @@ CASES = (
     "mode=flash optimizer=muon model.hidden_size=512 model.intermediate_size=2048",
     "mode=flash optimizer=adamw trainer.precision=bf16 model.hidden_size=512 model.max_seq_len=512",
     "mode=eager optimizer=muon model.max_seq_len=512 data.batch_size=4 data.micro_batch_size=4",
-    "mode=eager optimizer=sgd trainer.precision=bf16 data.batch_size=16 data.micro_batch_size=16",
+    f"mode=eager optimizer=sgd trainer.precision=bf16 {BATCH_16}",
     "mode=flash optimizer=adamw model.max_seq_len=1024 data.batch_size=8 data.micro_batch_size=4",
-    "mode=compile optimizer=adamw model.hidden_size=256 data.batch_size=16 data.micro_batch_size=16",
+    f"mode=compile optimizer=adamw model.hidden_size=256 {BATCH_16}",
     "mode=compile optimizer=muon model.max_seq_len=512",
     "mode=both optimizer=sgd model.hidden_size=256 data.batch_size=32 data.micro_batch_size=32",
-    "mode=both optimizer=adamw trainer.precision=bf16 model.hidden_size=512 data.batch_size=16 data.micro_batch_size=16",
-    "mode=flash optimizer=adamw model=krolik model.num_layers=6 data.seq_len=256 data.batch_size=2 data.micro_batch_size=2",
+    f"mode=both optimizer=adamw trainer.precision=bf16 model.hidden_size=512 {BATCH_16}",
+    "mode=flash optimizer=adamw model=krolik model.num_layers=6 data.seq_len=256 data.batch_size=2 "
+    "data.micro_batch_size=2",
     "mode=eager optimizer=sgd model.tie_embeddings=false model.norm_placement=post model.num_layers=8",
 )
 SMALL = (
-    "data.size_mb=0.5", "tokenizer.vocab_size=4096", "data.val_rows=8", "trainer.max_steps=4", "scheduler.warmup_steps=1",
-    "callbacks.samples.every_steps=null", "callbacks.checkpoints.every_steps=1000", "trainer.val_every_steps=4",
-)  # fmt: skip
+    "data.size_mb=0.5",
+    "tokenizer.vocab_size=4096",
+    "data.val_rows=8",
+    "trainer.max_steps=4",
+    "scheduler.warmup_steps=1",
+    "callbacks.samples.every_steps=null",
+    "callbacks.checkpoints.every_steps=1000",
+    "trainer.val_every_steps=4",
+)
 
 
 def bench_plan(cases: list[str] | None = None, settings: str = "", out: str | None = None) -> None:
