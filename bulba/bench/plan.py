@@ -1,8 +1,9 @@
 """Predicted peak memory beside the measured one: `python -m bulba bench plan`.
 
 Each configuration trains a few steps of the tales in a process of its own. On a CPU its peak is the kernel's own
-(VmHWM of /proc/self/status) without file-backed pages, above what the process held before the model was made; on a CUDA
-card it is torch.cuda.max_memory_allocated.
+(VmHWM of /proc/self/status) without file-backed pages, above what the process held before the model was made, with
+malloc told to give every freed tensor back at once, so that the peak is that of the tensors; malloc=true leaves malloc
+as it is, and compares with what plan then adds. On a CUDA card it is torch.cuda.max_memory_allocated.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,8 @@ from bulba.errors import BulbaError, UnsupportedError
 from bulba.run.predict import predict_memory
 from bulba.run.train import train
 
+# glibc maps blocks from this size on one by one, and gives them back when they are freed.
+MMAP_THRESHOLD = "MALLOC_MMAP_THRESHOLD_"
 STATUS = Path("/proc/self/status")
 BATCH_16 = "data.batch_size=16 data.micro_batch_size=16"
 CASES = (
@@ -60,12 +64,14 @@ SMALL = (
 )
 
 
-def bench_plan(cases: list[str] | None = None, settings: str = "", out: str | None = None) -> None:
+def bench_plan(
+    cases: list[str] | None = None, settings: str = "", malloc: bool = False, out: str | None = None
+) -> None:
     """Print predicted, measured and error of every case. settings: words for all of them; out: a JSON file."""
     table = Table("settings", "predicted MB", "measured MB", "error")
     rows = []
     for case in cases or CASES:
-        row = in_its_own_process(f"{case} {settings}".split())
+        row = in_its_own_process(f"{case} {settings}".split(), malloc)
         rows.append({"settings": case} | row)
         table.add_row(case, *(f"{row[f'{name}_bytes'] / 1e6:,.0f}" for name in ("predicted", "measured")), percent(row))
         print(f"{case}: {row['predicted_bytes']:,} predicted, {row['measured_bytes']:,} measured, {percent(row)}")
@@ -78,9 +84,11 @@ def percent(row: dict[str, int]) -> str:
     return f"{100 * (row['predicted_bytes'] / row['measured_bytes'] - 1):+.1f} %"
 
 
-def in_its_own_process(words: list[str]) -> dict[str, int]:
+def in_its_own_process(words: list[str], malloc: bool) -> dict[str, int]:
     """What `measure` prints, in a new process."""
-    done = subprocess.run([sys.executable, "-m", "bulba.bench.plan", *words], capture_output=True, text=True)
+    environment = os.environ if malloc else os.environ | {MMAP_THRESHOLD: str(2**16)}
+    command = [sys.executable, "-m", "bulba.bench.plan", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise BulbaError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -99,7 +107,8 @@ def measure(words: list[str]) -> dict[str, Any]:
         train(config, Path(folder))
     measured = peak_bytes(device) - before
     memory = predict_memory(config, data.tokenizer.vocab_size)
-    return {"predicted_bytes": memory.peak_bytes, "measured_bytes": measured} | vars(memory)
+    predicted = memory.peak_bytes if MMAP_THRESHOLD in os.environ else memory.needed_bytes
+    return {"predicted_bytes": predicted, "measured_bytes": measured} | vars(memory)
 
 
 def start_measuring(device: torch.device) -> int:

@@ -25,7 +25,7 @@ OVERFIT_RATIO = 1.02
 # A layer whose gradient is this much smaller than the largest, or larger than the median of all layers.
 DEAD_RATIO, EXPLODING_RATIO = 1e-4, 30.0
 # The share of time spent waiting for data, at so many readings in a row.
-STARVED_FRAC, STARVED_READINGS = 0.2, 3
+STARVED_FRAC, STARVED_READINGS = 0.2, 5
 
 
 @dataclass(frozen=True)

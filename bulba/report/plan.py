@@ -23,13 +23,14 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
     memory, tokens = plan["memory"], plan["train_tokens"]
     per_param, epochs = tokens / plan["num_params"], tokens / plan["corpus_tokens"]
     parts = ", ".join(f"{name} {memory[f'{name}_bytes'] / 1e6:,.0f}" for name in PARTS)
+    beside = f"; malloc may keep {memory['malloc_bytes'] / 1e6:,.0f} MB more" if memory["malloc_bytes"] else ""
     lines = [
         f"model: {plan['num_params']:,} weights",
         f"work: {plan['flops_per_token'] / 1e6:,.2f} MFLOPs a token, "
         f"{plan['flops_per_token'] * tokens / 1e15:,.4g} PFLOPs in all",
         f"tokens: {tokens:,} to train on, {epochs:.2f} epochs of {plan['corpus_tokens']:,}",
         f"tokens per weight: {per_param:.2f}, {beside_best(per_param)}",
-        f"memory: {memory['peak_bytes'] / 1e6:,.0f} MB at the peak (in MB: {parts}); "
+        f"memory: {memory['peak_bytes'] / 1e6:,.0f} MB at the peak (in MB: {parts}){beside}; "
         f"{memory['free_bytes'] / 1e6:,.0f} MB are free on {plan['device']}",
     ]
     if epochs > MAX_EPOCHS:

@@ -55,7 +55,7 @@ def plan_command(words: list[str]) -> None:
         "memory": vars(memory) | {"peak_bytes": memory.peak_bytes, "free_bytes": free_bytes},
     }
     print_plan(plan)
-    if memory.peak_bytes > free_bytes:
+    if memory.needed_bytes > free_bytes:
         raise BulbaError(refusal(words, vocab_size, memory, free_bytes))
     if calibrate:
         say_time(config, device, data, model, num_micro_batches)
@@ -89,11 +89,11 @@ def free_memory_bytes(device: torch.device) -> int:
 def refusal(words: list[str], vocab_size: int, memory: Memory, free_bytes: int) -> str:
     """The sentence for a run that does not fit, with settings that do."""
     fitting = [
-        f"{change} ({predicted.peak_bytes / 1e9:.2f} GB)"
+        f"{change} ({predicted.needed_bytes / 1e9:.2f} GB)"
         for change, predicted in fitting_changes(words, vocab_size, free_bytes)
     ]
     advice = f"these would fit: {'; '.join(fitting)}" if fitting else "no single setting is enough: use a smaller model"
-    return f"this run needs {memory.peak_bytes / 1e9:.2f} GB and {free_bytes / 1e9:.2f} GB are free; {advice}."
+    return f"this run needs {memory.needed_bytes / 1e9:.2f} GB and {free_bytes / 1e9:.2f} GB are free; {advice}."
 
 
 def fitting_changes(words: list[str], vocab_size: int, free_bytes: int) -> list[tuple[str, Memory]]:
@@ -106,7 +106,7 @@ def fitting_changes(words: list[str], vocab_size: int, free_bytes: int) -> list[
             continue
         changed = settings([*words, *change.split()])
         predicted = predict_memory(changed, vocab_size)
-        if predicted.peak_bytes <= free_bytes:
+        if predicted.needed_bytes <= free_bytes:
             found.append((change, predicted))
             done.add(key)
         if len(found) == MAX_SUGGESTIONS:

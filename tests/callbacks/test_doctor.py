@@ -123,7 +123,7 @@ def test_a_layer_scaled_up_explodes(tmp_path: Path) -> None:
 
 
 def test_slow_data_starves_the_training(tmp_path: Path) -> None:
-    assert train(tmp_path, Stream(counting, delay_s=0.5), steps=5) == ["starved"]
+    assert train(tmp_path, Stream(counting, delay_s=0.3), steps=7) == ["starved"]
 
 
 def test_settings_that_cannot_be() -> None:

@@ -57,7 +57,7 @@ def test_overfitting_is_a_rising_validation_under_a_falling_training_loss() -> N
 def test_layers_and_waiting() -> None:
     assert kinds({1: falling(1) | {"layers/min_grad_norm": 0.0}}) == ["dead_layer"]
     assert kinds({1: falling(1) | {"layers/max_grad_norm": 50.0}}) == ["exploding_layer"]
-    waits = {step: falling(step) | {"perf/data_wait_frac": 0.5} for step in range(3)}
+    waits = {step: falling(step) | {"perf/data_wait_frac": 0.5} for step in range(5)}
     assert kinds(waits) == ["starved"]
     waits[1] = falling(1)
     assert kinds(waits) == []
