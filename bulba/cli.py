@@ -68,12 +68,26 @@ def ready(settings: Settings = None) -> None:
     ready_command(settings or [])
 
 
+@app.command(help=help_text("plan"), context_settings={"ignore_unknown_options": True})
+def plan(settings: Settings = None) -> None:
+    from bulba.run.plan import plan_command
+
+    plan_command(settings or [])
+
+
 @app.command(help=help_text("compare"))
 def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN...")]) -> None:
     from bulba.report.compare import compare as compare_runs
     from bulba.runs import find_run
 
     Console().print(compare_runs([find_run(run) for run in runs]))
+
+
+@app.command(help=help_text("doctor"))
+def doctor(settings: Settings = None) -> None:
+    from bulba.report.doctor import doctor_command
+
+    call(doctor_command, settings)
 
 
 @app.command(help=help_text("info"))
@@ -166,5 +180,12 @@ def bench_train(settings: Settings = None) -> None:
 @bench.command(name="compile", help=help_text("bench-compile"))
 def bench_compile(settings: Settings = None) -> None:
     from bulba.bench.compile import bench_compile as measure
+
+    call(measure, settings)
+
+
+@bench.command(name="plan", help=help_text("bench-plan"))
+def bench_plan(settings: Settings = None) -> None:
+    from bulba.bench.plan import bench_plan as measure
 
     call(measure, settings)

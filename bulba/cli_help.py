@@ -79,6 +79,18 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Обчислити крок запуску ще раз, рядок за рядком, з документами, які він читав: replay run=last step=57",
         "ru": "Вычислить шаг запуска ещё раз, строка за строкой, с документами, которые он читал: replay run=last step=57",
     },
+    "plan": {
+        "en": "What a run will take (memory, work, time) before it starts; the words of train.py, and calibrate=false",
+        "be": "Што спатрэбіцца запуску (памяць, праца, час), перш чым ён пачнецца; словы train.py і calibrate=false",
+        "uk": "Що потрібно запуску (пам'ять, робота, час), перш ніж він почнеться; слова train.py і calibrate=false",
+        "ru": "Что потребуется запуску (память, работа, время), прежде чем он начнётся; слова train.py и calibrate=false",
+    },
+    "doctor": {
+        "en": "What went wrong in a finished run, and what to change: doctor run=RUN",
+        "be": "Што пайшло не так у скончаным запуску і што змяніць: doctor run=RUN",
+        "uk": "Що пішло не так у завершеному запуску і що змінити: doctor run=RUN",
+        "ru": "Что пошло не так в завершённом запуске и что изменить: doctor run=RUN",
+    },
     "bench": {
         "en": "Measurements of a finished run.",
         "be": "Вымярэнні скончанага запуску.",
@@ -102,6 +114,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "be": "Палічыць, што torch.compile робіць з кожнай мадэллю: графы, разрывы, паўторныя кампіляцыі: bench compile mode=both",
         "uk": "Порахувати, що torch.compile робить із кожною моделлю: графи, розриви, повторні компіляції: bench compile mode=both",
         "ru": "Сосчитать, что torch.compile делает с каждой моделью: графы, разрывы, повторные компиляции: bench compile mode=both",
+    },
+    "bench-plan": {
+        "en": "Peak memory as plan predicts it beside what trainings take, in a process each.",
+        "be": "Пік памяці, прадказаны планам, побач з тым, што займаюць навучанні, кожнае ў сваім працэсе.",
+        "uk": "Пік пам'яті, передбачений планом, поруч із тим, що займають навчання, кожне у своєму процесі.",
+        "ru": "Пик памяти по предсказанию плана рядом с тем, что занимают обучения, каждое в своём процессе.",
     },
     "bench-words": {
         "en": "Share of words in sampled sentences that occur in the training text, per language.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from typing import Literal
 
+import psutil
 import torch
 
 from bulba.errors import UnsupportedError
@@ -48,3 +49,14 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a forward pass in `precision` runs; for fp32 it changes nothing."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+def host_memory_bytes() -> int:
+    """Memory of this process, without the files that it maps: those the system may drop and read again."""
+    used = psutil.Process().memory_info()
+    return int(used.rss - getattr(used, "shared", 0))  # only Linux tells of shared pages

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import psutil
 import torch
 from omegaconf import DictConfig
+
+from bulba.device import host_memory_bytes
 
 ENDLESS_STEPS = 1_000_000_000
 LOG_EVERY_STEPS = 10
@@ -49,10 +50,9 @@ class Turns:
 
 
 def memory(device: torch.device) -> dict[str, int]:
-    """Peaks in bytes: anonymous memory of this process, and memory of the GPU."""
-    used = psutil.Process().memory_info()
+    """Bytes: what this process holds of the host's memory now, and its peak of the GPU's."""
     return {
-        "host_bytes": used.rss - getattr(used, "shared", 0),
+        "host_bytes": host_memory_bytes(),
         "device_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
     }
 
@@ -90,7 +90,7 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
     """The same step in a loop of plain torch: what Lightning and the callbacks cost is what this lacks."""
     from bulba.config.build import build
     from bulba.data.datamodule import MicroBatches, Share
-    from bulba.device import choose_device, choose_precision
+    from bulba.device import autocast, choose_device, choose_precision
     from bulba.run.check import settle_kernel
     from bulba.stage.losses import chunk_loss, token_loss_sum
 
@@ -106,7 +106,7 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
     optimizer = build(config.optimizer, path="optimizer", named_parameters=list(model.named_parameters()))
     schedule = build(config.scheduler, path="scheduler", total_steps=config.trainer.max_steps)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-    dtype = {"fp32": None, "bf16": torch.bfloat16}[choose_precision(config.trainer.precision, device)]
+    precision = choose_precision(config.trainer.precision, device)
     num_micro_batches = data.accumulation(1)
     batches = MicroBatches(data.train_sampler, num_micro_batches, Share(), lambda: 0, device.type == "cuda")
     turns = Turns(warmup_steps, device)
@@ -115,7 +115,7 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
         inputs, targets, positions, documents = (
             batch[name].to(device, non_blocking=True) for name in ("inputs", "targets", "positions", "documents")
         )
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with autocast(device, precision):
             nats = token_loss_sum(forward(inputs, positions, documents), model.head_weight, targets, chunk)
         (nats / int(batch["step_tokens"])).backward()
         total += nats.detach()

@@ -38,6 +38,7 @@ def run_page(summary: dict[str, Any]) -> str:
         ("training loss", _figure(result, "train/loss", "{:.4f} nats per token")),
         ("tokens trained on", f"{result['train_tokens']:,}"),
         ("speed", f"{result['tokens_per_s']:,.0f} tokens/s over {result['train_seconds']:,.0f} s"),
+        ("computing", _computing(result)),
         (
             "model",
             f"{model['num_params']:,} weights, {model['num_params_non_embedding']:,} without embeddings",
@@ -81,4 +82,15 @@ def _computed_by(device: dict[str, Any]) -> str:
     return (
         f"{attention}; {compiled['graphs']} compiled graphs for {compiled['shapes']} shapes, "
         f"{compiled['graph_breaks']} graph breaks, {compiled['recompiles']} recompiles"
+    )
+
+
+def _computing(result: dict[str, Any]) -> str:
+    """How much of the device the training used, and by whose figure."""
+    if result.get("mfu") is None:
+        return "not measured"
+    source = {"maker": "its maker's figure", "measured": "measured on it"}[result["peak_source"]]
+    return (
+        f"{result['tflops_per_s']:,.3g} TFLOP/s, {100 * result['mfu']:.1f} % of the device's peak of "
+        f"{result['peak_tflops_per_s']:,.3g} TFLOP/s ({source})"
     )

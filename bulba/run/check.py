@@ -38,9 +38,14 @@ def check_config(config: DictConfig) -> None:
     settle_kernel(config, mode, model, device)
 
 
+def num_processes(config: DictConfig) -> int:
+    """Processes that share the rows of every optimizer step."""
+    return int(config.trainer.num_devices * config.trainer.get("num_nodes", 1))
+
+
 def one_call_per_step(config: DictConfig) -> bool:
     """Whether every optimizer step of a process is one forward pass of one shape."""
-    rows = config.data.micro_batch_size * config.trainer.num_devices * config.trainer.get("num_nodes", 1)
+    rows = config.data.micro_batch_size * num_processes(config)
     return config.data.batch_size == rows and config.data.get("mode", "chunked") != "bucketed"
 
 

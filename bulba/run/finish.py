@@ -74,6 +74,7 @@ def summarize(
     figures = metrics.figures if metrics else {}
     seconds = metrics.total_seconds if metrics else 0.0
     tokens = metrics.total_tokens if metrics else 0
+    speed = metrics.speed(trainer.world_size) if metrics else {}
     return {
         "name": run.name,
         "folder": str(run),
@@ -108,6 +109,7 @@ def summarize(
             "train_tokens": tokens,
             "train_seconds": seconds,
             "tokens_per_s": tokens / seconds if seconds else 0.0,
+            **speed,
             "train/loss": figures.get("train/loss"),
             "val/loss": figures.get("val/loss"),
             "val/bpb": figures.get("val/bpb"),

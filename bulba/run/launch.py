@@ -19,11 +19,12 @@ from omegaconf import DictConfig
 from bulba.config.overrides import CONF
 from bulba.errors import BulbaError
 from bulba.report.summary import read_summary
+from bulba.run.check import num_processes
 
 
 def needs_a_program_of_its_own(config: DictConfig) -> bool:
     """Whether this is a job of a sweep whose processes are yet to be started."""
-    several = config.trainer.num_devices * config.trainer.get("num_nodes", 1) > 1
+    several = num_processes(config) > 1
     started = "LOCAL_RANK" in os.environ
     return several and not started and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 

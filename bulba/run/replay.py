@@ -7,7 +7,6 @@ the run, torch.compile is left out.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -21,13 +20,11 @@ from bulba.checkpoint import check_fits, list_checkpoints, load_checkpoint
 from bulba.config.build import build
 from bulba.data.datamodule import Batch, MicroBatches, Share, TextData
 from bulba.data.ledger import show_step
-from bulba.device import Device, choose_device, choose_precision
+from bulba.device import Device, autocast, choose_device, choose_precision
 from bulba.errors import DataError
 from bulba.model.gpt import GPT
 from bulba.runs import find_run
 from bulba.stage.losses import per_token_losses, token_loss_sum
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def replay_step(run: Path, config: DictConfig, data: TextData, step: int, device
     model, weights_step = weights_before(run, config, data, step)
     model.set_kernel(config.mode.kernel)
     model = model.to(device).train()
-    dtype = AUTOCAST.get(choose_precision(config.trainer.precision, device))
+    precision = choose_precision(config.trainer.precision, device)
     per_step = data.batch_size // data.micro_batch_size
     batches = iter(MicroBatches(data.train_sampler, per_step, Share(), start_step=lambda: step - 1))
     nats, tokens = 0.0, 0
@@ -80,7 +77,7 @@ def replay_step(run: Path, config: DictConfig, data: TextData, step: int, device
     for number, cpu_batch in enumerate(islice(batches, per_step)):
         batch = {name: tensor.to(device) for name, tensor in cpu_batch.items()}
         tokens = int(batch["step_tokens"])
-        with torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext():
+        with autocast(device, precision):
             losses_BT, micro_nats = losses_of(model, batch)
         (micro_nats / tokens).backward()
         nats += float(micro_nats.detach().double())

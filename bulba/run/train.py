@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from omegaconf import DictConfig
 
 from bulba.checkpoint import Checkpoint, check_fits, load_newest
@@ -18,16 +17,15 @@ from bulba.data.datamodule import TextData
 from bulba.data.prepare import PreparedData
 from bulba.device import choose_device
 from bulba.errors import CheckpointError, ConfigError
-from bulba.mode import Mode
 from bulba.model.gpt import GPT
 from bulba.model.sharding import whole_weights
 from bulba.report.compare import flatten, read_config
 from bulba.report.guarded import GuardedLogger
-from bulba.run.check import check_config, settle_kernel
+from bulba.run.check import check_config
 from bulba.run.finish import finish, say
 from bulba.run.launch import needs_a_program_of_its_own, run_as_a_program
 from bulba.run.restart import with_restarts
-from bulba.stage.losses import chunk_loss
+from bulba.run.stage import build_stage, num_micro_batches
 
 # What may change when a run is resumed: how long and where it runs, where its texts lie (their content is compared
 # by itself), and what is reported. The rest is its identity.
@@ -51,7 +49,7 @@ def train_once(config: DictConfig, run: Path) -> dict[str, Any]:
     L.seed_everything(config.seed, verbose=False)
 
     data: TextData = build(config.data, path="data")
-    num_micro_batches = data.accumulation(config.trainer.num_devices * config.trainer.get("num_nodes", 1))
+    num_micro_batches(config, data)  # refused before the texts are read
     prepared = data.prepare(build(config.tokenizer, path="tokenizer"))
     say(f"data: {data.train_file.num_tokens:,} tokens of {data.train_file.num_documents:,} documents")
 
@@ -61,26 +59,13 @@ def train_once(config: DictConfig, run: Path) -> dict[str, Any]:
         check_resume(resumed, run, config, model, prepared)
     record_run(config, run, data, prepared)
 
-    mode: Mode = build(config.mode, path="mode")
-    settle_kernel(config, mode, model, device)
-    model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
-    stage = build(
-        config.stage,
-        path="stage",
-        model=model,
-        forward_hidden=mode.apply(model),
-        chunk_loss=mode.fuse(chunk_loss),
-        optimizer=config.optimizer,
-        scheduler=config.scheduler,
-        token_bytes=torch.from_numpy(data.tokenizer.num_bytes_per_token()),
-        num_micro_batches=num_micro_batches,
-    )
+    stage = build_stage(config, model, data, device)
     trainer: L.Trainer = build(
         config.trainer,
         path="trainer",
         run=run,
         checkpoint_io=FolderCheckpointIO(resumed),
-        num_micro_batches=num_micro_batches,
+        num_micro_batches=num_micro_batches(config, data),
         loggers=build_loggers(config.logger, run, resumed.ref.step if resumed else 0),
         callbacks=[build(node, path=f"callbacks.{name}") for name, node in to_plain(config.callbacks).items()],
     )
