@@ -17,6 +17,7 @@ from pathlib import Path
 
 OURS = """
 import sys, time
+import pyarrow.parquet, tokenizers
 from bulba.data.prepare import Source, TokenizerSpec, prepare
 cache, tokenizer, *paths = sys.argv[1:]
 begun = time.perf_counter()

@@ -9,17 +9,18 @@ use crate::language::Language;
 use crate::progress::{Meter, Progress};
 use crate::shard::{bytes, map_file};
 use crate::split::Split;
+use crate::threads::in_order;
 use crate::token_file::{Header, Meta, TokenFileWriter, token_bytes};
 use crate::{Error, Result};
 use memmap2::Mmap;
-use rayon::prelude::*;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of text encoded at a time; the ids of one such batch are all that is held.
-const BATCH_BYTES: u64 = 4 << 20;
+/// Text that a thread encodes at a time; the ids of two such batches for each thread are all that is held.
+const BATCH_BYTES: u64 = 1 << 19;
 
 /// What the encoding of every shard shares.
 pub struct ShardJob<'a> {
@@ -46,46 +47,77 @@ impl ShardJob<'_> {
             total += self.corpus.document_bytes(document)?;
         }
         let (mut meter, mut done) = (Meter::new(progress, total), 0);
-        let mut writer = EncodedWriter::create(folder, token_bytes(vocab_size(self.encoder)?))?;
-        let mut documents = documents.peekable();
-        while documents.peek().is_some() {
-            let (mut batch, mut batch_bytes) = (Vec::new(), 0);
-            while batch_bytes < BATCH_BYTES
-                && let Some(document) = documents.next()
-            {
-                batch_bytes += self.corpus.document_bytes(document)?;
-                batch.push(document);
-            }
-            let encoded: Result<Vec<Vec<u32>>> = pool.install(|| {
-                batch
-                    .par_iter()
-                    .map(|document| self.encode_document(*document))
-                    .collect()
-            });
-            for tokens in encoded? {
-                writer.push(&tokens)?;
-            }
-            done += batch_bytes;
-            meter.tick(done)?;
-        }
+        let token_bytes = token_bytes(vocab_size(self.encoder)?);
+        let mut writer = EncodedWriter::create(folder)?;
+        in_order(
+            pool,
+            self.batches(documents),
+            |batch| self.encode_batch(&batch, token_bytes),
+            |encoded| {
+                let encoded = encoded?;
+                writer.push(&encoded)?;
+                done += encoded.text_bytes;
+                meter.tick(done)
+            },
+        )?;
         meter.finish()?;
         writer.finish()
     }
 
-    fn encode_document(&self, document: u32) -> Result<Vec<u32>> {
+    /// The documents in batches of about `BATCH_BYTES` of text.
+    fn batches(&self, mut documents: Range<u32>) -> impl Iterator<Item = Result<Batch>> {
+        std::iter::from_fn(move || {
+            let mut batch = Batch {
+                documents: documents.start..documents.start,
+                text_bytes: 0,
+            };
+            while batch.text_bytes < BATCH_BYTES
+                && let Some(document) = documents.next()
+            {
+                match self.corpus.document_bytes(document) {
+                    Ok(text_bytes) => batch.text_bytes += text_bytes,
+                    Err(error) => return Some(Err(error)),
+                }
+                batch.documents.end = documents.start;
+            }
+            (!batch.documents.is_empty()).then_some(Ok(batch))
+        })
+    }
+
+    fn encode_batch(&self, batch: &Batch, token_bytes: u32) -> Result<EncodedBatch> {
+        let mut encoded = EncodedBatch {
+            text_bytes: batch.text_bytes,
+            ..EncodedBatch::default()
+        };
+        let mut ids = Vec::new();
+        for document in batch.documents.clone() {
+            ids.clear();
+            self.encode_document(document, &mut ids)?;
+            for id in &ids {
+                let bytes = id.to_le_bytes();
+                encoded
+                    .tokens
+                    .extend(bytes.get(..token_bytes as usize).unwrap_or(&bytes));
+            }
+            encoded.lengths.push(ids.len() as u64);
+        }
+        Ok(encoded)
+    }
+
+    /// The ids of a document go into `ids`, which is empty.
+    fn encode_document(&self, document: u32, ids: &mut Vec<u32>) -> Result<()> {
         if self.dropped.contains(document) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let text = self.corpus.text(document)?;
         // Shards are not synced to the disk: a power failure may have left one with its size and without its text.
         if xxh3_64(text.as_bytes()) != self.corpus.record(document)?.hash {
             return Err(self.corpus.damaged(document));
         }
-        let mut tokens = Vec::with_capacity(text.len() / 4 + 2);
-        tokens.push(self.bos_id);
-        self.encoder.encode_into(text, &mut tokens)?;
-        tokens.push(self.eos_id);
-        Ok(tokens)
+        ids.push(self.bos_id);
+        self.encoder.encode_into(text, ids)?;
+        ids.push(self.eos_id);
+        Ok(())
     }
 }
 
@@ -98,17 +130,30 @@ pub fn vocab_size(encoder: &Encoder) -> Result<u32> {
     })
 }
 
+/// Neighbouring documents, and how much text they hold.
+struct Batch {
+    documents: Range<u32>,
+    text_bytes: u64,
+}
+
+#[derive(Default)]
+struct EncodedBatch {
+    /// As the file stores them.
+    tokens: Vec<u8>,
+    /// Tokens of each document.
+    lengths: Vec<u64>,
+    text_bytes: u64,
+}
+
 struct EncodedWriter {
     folder: PathBuf,
     tokens: BufWriter<File>,
     ends: BufWriter<File>,
-    token_bytes: u32,
     num_tokens: u64,
-    scratch: Vec<u8>,
 }
 
 impl EncodedWriter {
-    fn create(folder: &Path, token_bytes: u32) -> Result<Self> {
+    fn create(folder: &Path) -> Result<Self> {
         let open = |name: &str| {
             let path = folder.join(name);
             File::create(&path)
@@ -119,24 +164,18 @@ impl EncodedWriter {
             folder: folder.to_path_buf(),
             tokens: open("tokens")?,
             ends: open("ends")?,
-            token_bytes,
             num_tokens: 0,
-            scratch: Vec::new(),
         })
     }
 
-    fn push(&mut self, ids: &[u32]) -> Result<()> {
-        self.scratch.clear();
-        for id in ids {
-            let bytes = id.to_le_bytes();
-            self.scratch
-                .extend(bytes.get(..self.token_bytes as usize).unwrap_or(&bytes));
-        }
-        self.num_tokens += ids.len() as u64;
-        self.tokens
-            .write_all(&self.scratch)
-            .and_then(|()| self.ends.write_all(&self.num_tokens.to_le_bytes()))
-            .map_err(|error| Error::io("write", &self.folder, error))
+    fn push(&mut self, batch: &EncodedBatch) -> Result<()> {
+        let written = self.tokens.write_all(&batch.tokens).and_then(|()| {
+            batch.lengths.iter().try_for_each(|length| {
+                self.num_tokens += length;
+                self.ends.write_all(&self.num_tokens.to_le_bytes())
+            })
+        });
+        written.map_err(|error| Error::io("write", &self.folder, error))
     }
 
     fn finish(mut self) -> Result<()> {

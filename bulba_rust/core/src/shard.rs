@@ -8,10 +8,9 @@
 use crate::clean::{CleanReport, Cleaner, Rules};
 use crate::dedup::{Signature, Signer};
 use crate::language::{Language, detect};
-use crate::threads::thread_pool;
+use crate::threads::{in_order, thread_pool};
 use crate::{Error, Result};
 use memmap2::Mmap;
-use rayon::prelude::*;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::Range;
@@ -20,8 +19,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Text handed over at a time; about four of these exist at once.
-const BATCH_BYTES: usize = 4 << 20;
+/// Text handed over at a time; about two of these for each thread exist at once.
+const BATCH_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -158,6 +157,7 @@ struct Files {
 
 /// A document after cleaning.
 struct Ready {
+    file: u32,
     text: Option<String>,
     empty: bool,
     language: Language,
@@ -172,63 +172,51 @@ fn work(
     pool: &rayon::ThreadPool,
 ) -> Result<ShardReport> {
     let mut report = ShardReport::default();
-    for batch in receiver {
-        let (ready, cleaning) = pool.install(|| process(&batch, cleaner));
-        report.cleaning.merge(cleaning);
-        for (incoming, ready) in batch.documents.iter().zip(ready) {
-            let number = incoming.file as usize;
-            if report.files.len() <= number {
-                report.files.resize_with(number + 1, FileCounts::default);
+    let batches = receiver.iter().map(Ok);
+    in_order(
+        pool,
+        batches,
+        |batch| process(&batch, cleaner),
+        |(ready, cleaning)| {
+            report.cleaning.merge(cleaning);
+            for ready in ready {
+                let number = ready.file as usize;
+                if report.files.len() <= number {
+                    report.files.resize_with(number + 1, FileCounts::default);
+                }
+                if let Some(counts) = report.files.get_mut(number) {
+                    files.add(&ready, counts)?;
+                }
             }
-            if let Some(counts) = report.files.get_mut(number) {
-                files.add(incoming, &ready, counts)?;
-            }
-        }
-    }
+            Ok(())
+        },
+    )?;
     files.finish()?;
     Ok(report)
 }
 
-/// Cleans, tags and signs every document, in parallel; the order stays.
+/// Cleans, tags and signs every document.
 fn process(batch: &Batch, cleaner: &Cleaner) -> (Vec<Ready>, CleanReport) {
-    // Chunks of neighbours, so that their reports merge in the order of the documents.
-    let chunk = batch
-        .documents
-        .len()
-        .div_ceil(4 * rayon::current_num_threads())
-        .max(1);
-    let parts: Vec<(Vec<Ready>, CleanReport)> = batch
-        .documents
-        .par_chunks(chunk)
-        .map(|documents| {
-            let (mut signer, mut report) = (Signer::new(), CleanReport::default());
-            let ready = documents
-                .iter()
-                .map(|incoming| {
-                    let text = batch.text.get(incoming.span.clone()).unwrap_or_default();
-                    prepare(text, incoming.language, cleaner, &mut signer, &mut report)
-                })
-                .collect();
-            (ready, report)
+    let (mut signer, mut report) = (Signer::new(), CleanReport::default());
+    let documents = batch.documents.iter();
+    let ready = documents
+        .map(|incoming| {
+            let text = batch.text.get(incoming.span.clone()).unwrap_or_default();
+            prepare(text, incoming, cleaner, &mut signer, &mut report)
         })
         .collect();
-    let mut all = Vec::with_capacity(batch.documents.len());
-    let mut report = CleanReport::default();
-    for (ready, cleaning) in parts {
-        all.extend(ready);
-        report.merge(cleaning);
-    }
-    (all, report)
+    (ready, report)
 }
 
 fn prepare(
     text: &str,
-    language: Option<Language>,
+    incoming: &Incoming,
     cleaner: &Cleaner,
     signer: &mut Signer,
     report: &mut CleanReport,
 ) -> Ready {
     let mut ready = Ready {
+        file: incoming.file,
         text: None,
         empty: text.trim().is_empty(),
         language: Language::Other,
@@ -238,7 +226,7 @@ fn prepare(
     if ready.empty {
         return ready;
     }
-    ready.language = language.unwrap_or_else(|| detect(text));
+    ready.language = incoming.language.unwrap_or_else(|| detect(text));
     let Some(cleaned) = cleaner.clean(text, ready.language, report) else {
         return ready;
     };
@@ -266,7 +254,7 @@ impl Files {
         })
     }
 
-    fn add(&mut self, incoming: &Incoming, ready: &Ready, counts: &mut FileCounts) -> Result<()> {
+    fn add(&mut self, ready: &Ready, counts: &mut FileCounts) -> Result<()> {
         match &ready.text {
             _ if ready.empty => counts.empty += 1,
             None => counts.dropped += 1,
@@ -275,7 +263,7 @@ impl Files {
                     offset: self.offset,
                     text_bytes: text.len() as u64,
                     hash: ready.hash,
-                    file: incoming.file,
+                    file: ready.file,
                     language: ready.language,
                 };
                 self.write(text, record, ready.signature)
