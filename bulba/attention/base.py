@@ -51,24 +51,24 @@ class AttentionContext:
     """What one forward pass shares between its layers.
 
     rotate: applies the position scheme to q or k, [B, heads, T, D] -> same.
-    documents_BT: the document of every token of packed rows; None means plain causal over all S keys.
+    documents_BT: the document of every token of packed rows, and mask_BTS the same as a mask, True where a query may
+    read a key; None means plain causal over all S keys.
     kernel: which attention kernel must run. start: how many tokens the cache held before this pass.
     """
 
     rotate: Callable[[Tensor], Tensor]
     documents_BT: Tensor | None
+    mask_BTS: Tensor | None
     kernel: Kernel
     start: int = 0
-    _mask_BTS: Tensor | None = None
 
-    def mask(self) -> Tensor | None:
-        """True where a query may read a key, not later and in the same document: [B, T, T], for mixers of all pairs."""
-        if self.documents_BT is None:
-            return None
-        if self._mask_BTS is None:
-            same_BTS = self.documents_BT[:, :, None] == self.documents_BT[:, None, :]
-            self._mask_BTS = same_BTS.tril()
-        return self._mask_BTS
+
+def document_mask(documents_BT: Tensor | None) -> Tensor | None:
+    """True where a query may read a key: not later, and in the same document. [B, T] -> [B, T, T], None -> None."""
+    if documents_BT is None:
+        return None
+    same_BTS = documents_BT[:, :, None] == documents_BT[:, None, :]
+    return same_BTS.tril()
 
 
 class Mixer(nn.Module, ABC):

@@ -71,11 +71,11 @@ class StandardAttention(Mixer):
         if self.repeat_heads:
             k_BGSD, v_BGSD = repeat_heads(q_BNTD, k_BGSD), repeat_heads(q_BNTD, v_BGSD)
         if context.kernel == "reference":
-            y_BNTD = reference_attention(q_BNTD, k_BGSD, v_BGSD, context.mask())
+            y_BNTD = reference_attention(q_BNTD, k_BGSD, v_BGSD, context.mask_BTS)
         elif x_BTH.device.type == "cpu" and cache is None and torch.compiler.is_compiling():
             y_BNTD = blocked_attention(q_BNTD, k_BGSD, v_BGSD, context.documents_BT)
         else:
-            y_BNTD = flash_attention(q_BNTD, k_BGSD, v_BGSD, context.mask())
+            y_BNTD = flash_attention(q_BNTD, k_BGSD, v_BGSD, context.mask_BTS)
         return self.o_proj(y_BNTD.transpose(1, 2).flatten(2))
 
     def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:

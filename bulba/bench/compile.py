@@ -59,7 +59,7 @@ def bench_compile(
 def compiled_step(mode: Mode, model: GPT, one_shape: bool) -> list[Compiled[Any, Any]]:
     """The forward pass and the loss that the mode trains with; ConfigError if it does not compile."""
     mode.check(model.embed_tokens.weight.device, one_call_per_step=one_shape)
-    parts = [mode.apply(model), mode.fuse(chunk_loss)]
+    parts: list[Any] = [mode.apply(model), mode.fuse(chunk_loss)]
     compiled = [part for part in parts if isinstance(part, Compiled)]
     if not compiled:
         raise ConfigError("this mode does not compile, so there is nothing to count: choose mode=compile or mode=both.")

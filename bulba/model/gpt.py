@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Kernel, Mixer, MixerShape
+from bulba.attention.base import AttentionContext, Kernel, Mixer, MixerShape, document_mask
 from bulba.config.build import build
 from bulba.errors import ConfigError, UnsupportedError
 from bulba.model.activations import ActivationCheckpointing, call_block
@@ -147,6 +147,8 @@ class GPT(nn.Module):
         context = AttentionContext(
             rotate=partial(rotate, cos_B1TK=cos, sin_B1TK=sin),
             documents_BT=documents_BT,
+            # Compiled code leaves it out where no layer reads it.
+            mask_BTS=document_mask(documents_BT),
             kernel=self.kernel,
             start=start,
         )

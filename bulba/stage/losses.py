@@ -56,14 +56,13 @@ def per_token_losses(hidden_BTH: Tensor, head_weight_VH: Tensor, targets_BT: Ten
     return losses_N.view_as(targets_BT)
 
 
-ChunkLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+ChunkLoss = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor | None]]
 
 
-def chunk_loss(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The summed loss of a chunk, and its gradients by the hidden states and by the weight, in their dtype.
-
-    The gradient of the logits is softmax - onehot. A mode that compiles fuses everything between the products.
-    """
+def chunk_loss(
+    hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, train_head: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The summed loss of a chunk, and its gradients by the hidden states and by the weight, in their dtype."""
     valid_N1 = (targets_N != IGNORE_INDEX)[:, None]
     targets_N1 = targets_N[:, None].where(valid_N1, 0)
     # A hidden state of 0 keeps an ignored row out of the gradient of the head.
@@ -73,7 +72,8 @@ def chunk_loss(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> tuple
     loss = -log_p.gather(1, targets_N1).where(valid_N1, 0).sum()
     minus_one = log_p.new_full((1, 1), -1.0).expand_as(targets_N1)
     grad_NV = log_p.exp_().scatter_add_(1, targets_N1, minus_one).to(hidden_NH.dtype)
-    return loss, (grad_NV @ weight_VH).where(valid_N1, 0), grad_NV.T @ hidden_NH
+    grad_VH = grad_NV.T @ hidden_NH if train_head else None
+    return loss, (grad_NV @ weight_VH).where(valid_N1, 0), grad_VH
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -85,27 +85,30 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         wide = torch.promote_types(dtype, torch.float32)
         loss = torch.zeros((), dtype=wide, device=hidden_NH.device)
         grad_NH = torch.empty_like(hidden_NH)
+        train_head = ctx.needs_input_grad[1]
         # fp32 although the products are not: it sums over all chunks.
-        grad_VH = torch.zeros_like(head_VH, dtype=wide)
+        grad_VH = torch.zeros_like(head_VH, dtype=wide) if train_head else None
         weight_VH = head_VH.detach().to(dtype)
         with torch.autocast(hidden_NH.device.type, enabled=False):
             for rows in chunks(hidden_NH, len(head_VH), larger=chunk is not chunk_loss):
-                nats, grad_hidden, grad_weight = chunk(hidden_NH[rows].detach().to(dtype), weight_VH, targets_N[rows])
+                part_NH = hidden_NH[rows].detach().to(dtype)
+                nats, grad_hidden, grad_weight = chunk(part_NH, weight_VH, targets_N[rows], train_head)
                 loss += nats
                 grad_NH[rows] = grad_hidden
-                grad_VH += grad_weight
-        ctx.save_for_backward(grad_NH, grad_VH.to(head_VH.dtype))
+                if grad_VH is not None and grad_weight is not None:
+                    grad_VH += grad_weight
+        ctx.save_for_backward(grad_NH, None if grad_VH is None else grad_VH.to(head_VH.dtype))
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         # Autograd takes the gradients below for constants, so a second derivative would be silently wrong.
         if torch.is_grad_enabled():
             raise UnsupportedError(
                 "the chunked training loss has no second derivative: take cross_entropy of GPT.logits for it."
             )
         grad_NH, grad_VH = ctx.saved_tensors
-        return grad_NH * grad_loss, grad_VH * grad_loss, None, None
+        return grad_NH * grad_loss, None if grad_VH is None else grad_VH * grad_loss, None, None
 
 
 def product_dtype(hidden: Tensor) -> torch.dtype:

@@ -93,13 +93,15 @@ class StorageCounter(TorchDispatchMode):
         self._count(kind, -size)
 
 
-def fused_chunk_loss(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def fused_chunk_loss(
+    hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, train_head: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """The tensors that `chunk_loss` makes once it is compiled; their values mean nothing."""
     logits_NV = hidden_NH @ weight_VH.T
     wide_NV = torch.empty_like(logits_NV, dtype=torch.promote_types(logits_NV.dtype, torch.float32))
     del logits_NV
     grad_NV = wide_NV.to(hidden_NH.dtype)
-    return wide_NV.new_zeros(()), grad_NV @ weight_VH, grad_NV.T @ hidden_NH
+    return wide_NV.new_zeros(()), grad_NV @ weight_VH, grad_NV.T @ hidden_NH if train_head else None
 
 
 def compiled_like(model: nn.Module) -> Callable[..., Tensor]:

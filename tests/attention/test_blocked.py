@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bulba.attention import blocked
-from bulba.attention.base import AttentionContext
+from bulba.attention.base import document_mask
 from bulba.attention.blocked import blocked_attention
 from bulba.attention.standard import reference_attention
 
@@ -33,7 +33,7 @@ def case(num_tokens: int, kv_heads: int, dtype: torch.dtype, seed: int) -> tuple
 
 
 def reference(tensors: list[Tensor], documents: Tensor | None) -> Tensor:
-    mask = AttentionContext(rotate=lambda x: x, documents_BT=documents, kernel="reference").mask()
+    mask = document_mask(documents)
     q, k, v = tensors
     return reference_attention(q, k, v, mask)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bulba.attention import standard
-from bulba.attention.base import AttentionContext, Kernel, MixerShape
+from bulba.attention.base import Kernel, MixerShape, document_mask
 from bulba.attention.standard import StandardAttention, causal_mask, flash_attention, reference_attention
 from bulba.errors import UnsupportedError
 from tests.model.tiny import packed, tiny_gpt, tokens
@@ -55,7 +55,7 @@ def test_equals_the_formula(
         for heads, length in ((4, num_queries), (kv_heads, num_keys), (kv_heads, num_keys))
     )
     documents = torch.randint(3, (2, num_queries), generator=generator).sort(1).values if is_packed else None
-    mask = AttentionContext(rotate=lambda x: x, documents_BT=documents, kernel="flash").mask()
+    mask = document_mask(documents)
     torch.testing.assert_close(attend(q, k, v, mask), by_loops(q, k, v, mask), rtol=1e-10, atol=1e-10)
 
 

@@ -45,7 +45,8 @@ def test_one_graph_without_a_break(kind: str, kernel: str) -> None:
     torch._dynamo.utils.counters.clear()
     got = gradients(kind, kernel, backend="aot_eager")  # fullgraph raises at a break
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-    assert all(map(torch.equal, got, gradients("none", kernel)))
+    # Compiled, a kernel may be another one than eager (bulba/attention/blocked.py).
+    assert all(map(torch.equal, got, gradients("none", kernel, backend="aot_eager")))
 
 
 @pytest.mark.slow

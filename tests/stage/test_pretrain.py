@@ -187,6 +187,7 @@ def test_fp16_resumed_among_its_overflows_goes_on_with_the_same_bits(file: Token
     trainer, _, begun = fit_fp16(tmp_path, file, 2, scale=2.0**24)
     assert begun.moved[-1] is False
     trainer.save_checkpoint(tmp_path / "step_00000002")
+    trainer.strategy.checkpoint_io.wait()
     # Another scale to begin with: the one of the checkpoint must win.
     _, resumed, seen = fit_fp16(tmp_path, file, 24, scale=4.0, resume=tmp_path / "step_00000002")
     assert begun.scales + seen.scales == whole_seen.scales

@@ -36,22 +36,39 @@ impl Encoder {
         };
         let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| fault(error.to_string()))?;
-        tokenizer.set_encode_special_tokens(true);
-        // A file may carry a length to cut or pad to; a document is encoded whole.
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| fault(error.to_string()))?
-            .with_padding(None);
-        let largest = tokenizer.get_vocab(true).into_values().max();
+        let vocabulary = Vocabulary::new(&value["model"]);
+        let mut token_bytes: AHashMap<u32, Box<[u8]>> = AHashMap::new();
+        for (token, id) in vocabulary.iter().flat_map(Vocabulary::tokens) {
+            token_bytes.insert(id, token);
+        }
+        let pipeline = match Llama3::new(&value)? {
+            Some(llama3) => Pipeline::Llama3(Box::new(llama3)),
+            None => Pipeline::Any(Box::new(
+                open_any(&bytes).map_err(|error| fault(error.to_string()))?,
+            )),
+        };
+        let added = match &pipeline {
+            Pipeline::Llama3(_) => added_tokens(&value),
+            Pipeline::Any(tokenizer) => {
+                let added = tokenizer.get_added_tokens_decoder();
+                added.iter().map(|(id, token)| (*id, token.special)).collect()
+            }
+        };
+        for (id, _) in added.iter().filter(|(_, special)| *special) {
+            token_bytes.insert(*id, Box::default());
+        }
+        let largest = match &pipeline {
+            Pipeline::Llama3(_) => {
+                let ids = vocabulary.iter().flat_map(Vocabulary::ids);
+                ids.chain(added.iter().map(|(id, _)| *id)).max()
+            }
+            Pipeline::Any(tokenizer) => tokenizer.get_vocab(true).into_values().max(),
+        };
         Ok(Encoder {
-            vocab_size: largest.map_or(0, |id| id as usize + 1),
-            token_bytes: token_bytes(&value["model"], &tokenizer),
-            pipeline: match Llama3::new(&value)? {
-                Some(llama3) => Pipeline::Llama3(Box::new(llama3)),
-                None => Pipeline::Any(Box::new(tokenizer)),
-            },
+            pipeline,
             fingerprint: Sha256::digest(&bytes).into(),
+            vocab_size: largest.map_or(0, |id| id as usize + 1),
+            token_bytes,
         })
     }
 
@@ -133,12 +150,22 @@ impl Encoder {
     }
 }
 
-fn token_bytes(model: &Value, tokenizer: &Tokenizer) -> AHashMap<u32, Box<[u8]>> {
-    let tokens = Vocabulary::new(model).map(|vocabulary| vocabulary.tokens());
-    let tokens = tokens.into_iter().flatten().map(|(bytes, id)| (id, bytes));
-    let added = tokenizer.get_added_tokens_decoder().into_iter();
-    let special = added.filter(|(_, token)| token.special);
+/// The crate's own encoder: whole texts, special tokens as ordinary text.
+fn open_any(bytes: &[u8]) -> tokenizers::Result<Tokenizer> {
+    let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+    tokenizer.set_encode_special_tokens(true);
+    // A file may carry a length to cut or pad to; a document is encoded whole.
+    tokenizer.with_truncation(None)?.with_padding(None);
+    Ok(tokenizer)
+}
+
+/// Id of each added token of a tokenizer.json, and whether it is special.
+fn added_tokens(definition: &Value) -> Vec<(u32, bool)> {
+    let tokens = definition["added_tokens"].as_array().into_iter().flatten();
     tokens
-        .chain(special.map(|(id, _)| (id, Box::default())))
+        .filter_map(|token| {
+            let id = u32::try_from(token["id"].as_u64()?).ok()?;
+            Some((id, token["special"] == Value::Bool(true)))
+        })
         .collect()
 }

@@ -36,6 +36,10 @@ impl<'j> Vocabulary<'j> {
         Some(ids)
     }
 
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.ids.values().copied()
+    }
+
     /// The tokens that are spelt in bytes.
     pub fn tokens(&self) -> Vec<Token> {
         let bytes: AHashMap<char, u8> = byte_alphabet().into_iter().zip(0..=255).collect();
