@@ -26,6 +26,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Forward = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+# Bucketed rows have 8 lengths, each of them with a last chunk of its own in the loss.
+RECOMPILE_LIMIT = 32
 WITHOUT_CUDA_GRAPHS: dict[CompileMode, CompileMode] = {
     "reduce-overhead": "default",
     "max-autotune": "max-autotune-no-cudagraphs",
@@ -102,8 +104,7 @@ class Compiled(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], compile_mode: CompileMode) -> None:
         mode = None if compile_mode == "default" else compile_mode
-        # Bucketed rows have 8 lengths, each of them with a last chunk of its own in the loss.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 32)
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
         self.function = function
         self._compiled = torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
         self.graphs, self.graph_breaks = 0, 0
@@ -148,9 +149,10 @@ def check_compiler(device: torch.device) -> None:
             f"mode compile is not to be had: torch {torch.__version__} cannot compile under this version of Python; "
             "use the Python of the README, or choose mode=flash."
         )
-    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+    language, names = ("C++", ("c++", "g++", "clang++")) if device.type == "cpu" else ("C", ("cc", "gcc", "clang"))
+    if device.type in ("cpu", "cuda") and not any(map(shutil.which, names)):
         raise UnsupportedError(
-            "mode compile needs a C++ compiler on a CPU, and none was found: install one "
+            f"mode compile needs a {language} compiler on a {device.type.upper()}, and none was found: install one "
             "(sudo apt install g++), or choose mode=flash."
         )
     if device.type == "cuda":

@@ -102,8 +102,10 @@ def test_recompiles_are_counted_beyond_the_first_of_each_shape(monkeypatch: pyte
     assert (forward.graphs, forward.recompiles) == (9, 1)
 
 
-def test_a_sweep_of_many_models_is_not_stopped_by_the_limit_of_one() -> None:
-    for number in range(40):
+def test_a_sweep_of_many_models_is_not_stopped_by_the_limit_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulba.mode.RECOMPILE_LIMIT", 2)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    for number in range(4):
         # Mode.apply, without compiling: torch counts what is compiled from one function against a limit.
         forward = Mode("flash", True).apply(tiny_gpt(num_layers=1, rope_base=100.0 + number))
         assert isinstance(forward, Compiled)

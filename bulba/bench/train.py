@@ -19,11 +19,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from bulba.bench.page import write_section
+from bulba.bench.train_programs import compose, prepared_data
+from bulba.config.build import build
+from bulba.device import choose_device, choose_precision
 from bulba.errors import BulbaError, ConfigError
+from bulba.peak import Peak, peak_of
+from bulba.stage.flops import row_flops
 
 PROGRAMS = {
     "eager": "Bulba, mode eager",
@@ -34,6 +40,7 @@ PROGRAMS = {
     "hf": "Trainer of transformers",
     "hf_compile": "Trainer of transformers, torch_compile",
 }
+REFERENCES = ("bare", "hf", "hf_compile")
 OWN = ("eager", "flash", "compile", "both", "bare")
 
 
@@ -99,20 +106,21 @@ def bench_train(
         f"trainer.precision={precision}",
         *(words or []),
     ]
+    work = _work(settings)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         running = [stack.enter_context(_start(name, Path(folder), warmup, settings)) for name in names]
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", flush=True)
             for program in running:
                 program.turn(steps)
-    tokens = seq_len * rows * steps
-    Console().print(_table(running, tokens))
+    lines = _lines(running, seq_len * rows * steps, work)
+    Console().print(_table(lines))
     if not peers:
         print("not measured: the Trainer of transformers (uv pip install transformers accelerate)")
     if out is not None:
         command = f"python -m bulba bench train model={model} seq_len={seq_len} rows={rows} precision={precision}"
         command += f" words=[{','.join(words)}]" if words else ""
-        write_section(Path(out), "Training", command, _lines(running, tokens), _versions(peers))
+        write_section(Path(out), "Training", command, lines, f"{work}; {_versions(peers)}")
         print(f"written: {out}")
 
 
@@ -136,18 +144,49 @@ def _start(name: str, folder: Path, warmup: int, settings: Sequence[str]) -> Ite
             process.kill()
 
 
-def _table(running: Sequence[Program], tokens: int) -> Table:
-    head, *lines = _lines(running, tokens)
+@dataclass(frozen=True)
+class Work:
+    """What a token takes, and the peak that MFU is a share of."""
+
+    num_params: int
+    flops_per_token: float
+    peak: Peak
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_params / 1e6:.1f}M parameters, {self.flops_per_token / 1e6:.1f} MFLOPs a token, "
+            f"peak {self.peak.flops_per_s / 1e12:.3g} TFLOP/s ({self.peak.source})"
+        )
+
+
+def _work(settings: Sequence[str]) -> Work:
+    """Counted on the model of these settings; the peak is measured before anything else runs."""
+    config = compose(list(settings))
+    data = prepared_data(config)
+    with torch.device("meta"):
+        model = build(config.model, path="model", vocab_size=data.tokenizer.vocab_size)
+    device = choose_device(config.trainer.device)
+    return Work(
+        num_params=model.get_num_params(),
+        flops_per_token=row_flops(model, config.data.seq_len) / config.data.seq_len,
+        peak=peak_of(device, choose_precision(config.trainer.precision, device)),
+    )
+
+
+def _table(lines: Sequence[list[str]]) -> Table:
+    head, *lines = lines
     table = Table(*head, title="training", title_justify="left")
     for line in lines:
         table.add_row(*line)
     return table
 
 
-def _lines(running: Sequence[Program], tokens: int) -> list[list[str]]:
+def _lines(running: Sequence[Program], tokens: int, work: Work) -> list[list[str]]:
     """The table as text, its head first."""
-    reference = {program.name: program.seconds for program in running if program.name.startswith("hf")}
-    lines = [["program", "tokens/s", "extremes", *(f"beside {name}" for name in reference), "host MB", "device MB"]]
+    reference = {program.name: program.seconds for program in running if program.name in REFERENCES}
+    lines = [
+        ["program", "tokens/s", "extremes", *(f"beside {name}" for name in reference), "MFU", "host MB", "device MB"]
+    ]
     for program in running:
         speeds = [tokens / seconds for seconds in program.seconds]
         lines.append(
@@ -156,6 +195,7 @@ def _lines(running: Sequence[Program], tokens: int) -> list[list[str]]:
                 f"{statistics.median(speeds):,.0f}",
                 f"{min(speeds):,.0f} to {max(speeds):,.0f}",
                 *(_ratio(program.seconds, other) for other in reference.values()),
+                f"{100 * statistics.median(speeds) * work.flops_per_token / work.peak.flops_per_s:.1f} %",
                 f"{program.host_bytes / 1e6:,.0f}",
                 f"{program.device_bytes / 1e6:,.0f}",
             ]

@@ -233,6 +233,13 @@ class TextData(L.LightningDataModule):
     def pin_memory(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Everything but step_tokens, which the host reads and would have to wait for."""
+        return {
+            name: tensor if name == "step_tokens" else tensor.to(device, non_blocking=True)
+            for name, tensor in batch.items()
+        }
+
     def train_dataloader(self) -> MicroBatches:
         return MicroBatches(
             self.train_sampler,

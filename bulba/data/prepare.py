@@ -27,9 +27,10 @@ from bulba import _rust
 from bulba.data.cleaning import Cleaning, merge_reports
 from bulba.data.dedup import Dedup
 from bulba.data.fingerprint import FileHashes
+from bulba.data.prepare_report import of_files, totals
 from bulba.data.readers import Found, LostFileError, find_files
 from bulba.data.readers.base import OnBad
-from bulba.data.shards import NOTHING, Reading, Shard, load_report, plan_shards, read_shard, remove_shards
+from bulba.data.shards import Reading, Shard, load_report, plan_shards, read_shard, remove_shards
 from bulba.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from bulba.data.tokens import TokenFile
 from bulba.data.workspace import remove_leftovers, working_folder
@@ -430,7 +431,7 @@ class _Job:
             "on_bad": self.reading.on_bad,
             "cleaning": merge_reports([one["cleaning"] for one in reports]),
             "duplicates": shared_report["duplicates"],
-            **_totals(written),
+            **totals(written),
             "sources": list(self._source_reports(plan, reports, written)),
             "versions": {name: importlib.metadata.version(name) for name in ("numpy", "pyarrow", "tokenizers")},
         }
@@ -448,47 +449,13 @@ class _Job:
             yield {
                 "path": str(source.path),
                 "language": source.language,
-                **_of_files(files, found),
+                **of_files(files, found),
                 **{side: written[side]["sources"][index] for side in ("train", "val")},
             }
 
 
-def _of_files(files: list[dict[str, Any]], found: Found) -> dict[str, Any]:
-    """The part of a source's report that its files decide; those that cannot be opened stand last."""
-    unopened = [
-        {"name": name, "bytes": 0, "num_rejected": 1, "rejects": [["the file", f"cannot be opened: {reason}"]]}
-        | NOTHING
-        | {"unopened": reason}
-        for name, reason in found.unopened.items()
-    ]
-    files = [file for file in files if "unopened" not in file] + unopened
-    return _add_up(files) | {"ignored": found.ignored, "files": files}
-
-
 def _offset(progress: Progress, stage: str, before: int, total: int) -> Callable[[int, int], object]:
     return lambda done, _: progress(stage, before + done, total)
-
-
-def _add_up(files: list[dict[str, Any]]) -> dict[str, Any]:
-    """The sums of the whole numbers and of the counts by language."""
-    totals: dict[str, Any] = {}
-    for file in files:
-        for name, value in file.items():
-            if isinstance(value, int):
-                totals[name] = totals.get(name, 0) + value
-    languages: dict[str, int] = {}
-    for file in files:
-        for language, count in file["languages"].items():
-            languages[language] = languages.get(language, 0) + count
-    return totals | {"languages": languages}
-
-
-def _totals(written: dict[str, Any]) -> dict[str, int]:
-    return {
-        f"{side}_{name}": written[side][name]
-        for side in ("train", "val")
-        for name in ("tokens", "documents", "text_bytes")
-    }
 
 
 def _open(plan: _Plan) -> PreparedData:
@@ -500,7 +467,7 @@ def _open(plan: _Plan) -> PreparedData:
         raise DataError(f"{entry} is not a whole preparation ({error}): delete that folder and run again") from error
     # Neither decides a byte, so the entry of another day may have met others.
     sources = [
-        source | _of_files(source["files"], found) for source, found in zip(report["sources"], plan.found, strict=True)
+        source | of_files(source["files"], found) for source, found in zip(report["sources"], plan.found, strict=True)
     ]
     if sources != report["sources"]:
         report["sources"] = sources

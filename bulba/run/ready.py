@@ -33,7 +33,8 @@ from bulba.data.prepare import Source, TokenizerSpec
 from bulba.data.readers import Found, find_files
 from bulba.data.tokenizer import Tokenizer
 from bulba.device import choose_device, choose_precision, device_name
-from bulba.errors import BulbaError, ConfigError, DataError, UnsupportedError
+from bulba.errors import BulbaError, ConfigError, DataError
+from bulba.mode import check_compiler
 from bulba.run.check import check_config
 
 SMALL_BYTES = 4_000_000
@@ -102,7 +103,10 @@ def readiness(words: list[str]) -> Iterator[Tick]:
         if tick.stops:
             # The rest is looked at all the same, and does not repeat this.
             config.trainer.device, config.trainer.precision = "cpu", "auto"
-    yield attempt("compiler", partial(compiler, config))
+    compiling = attempt("compiler", partial(compiler, config))
+    yield compiling
+    if compiling.stops:
+        config.mode.compile = False
     settings = attempt("settings", partial(model_of, config))
     yield settings
     if not settings.stops:
@@ -134,17 +138,11 @@ def precision(config: DictConfig) -> str:
 
 
 def compiler(config: DictConfig) -> str:
-    """What torch.compile needs: on a CPU a C++ compiler, on a GPU Triton and a C compiler."""
+    """What torch.compile needs on the device."""
     if not config.mode.compile:
         return "not needed, as nothing is compiled"
-    on_cpu = choose_device(config.trainer.device).type == "cpu"
-    names = ("c++", "g++", "clang++") if on_cpu else ("cc", "gcc", "clang")
-    found = next((name for name in names if shutil.which(name)), None)
-    if found is None:
-        raise UnsupportedError("mode compile finds no compiler: sudo apt install g++, or choose mode=flash.")
-    if not on_cpu and config.trainer.device != "mps" and find_spec("triton") is None:
-        raise UnsupportedError("mode compile needs Triton on a GPU: uv pip install triton, or choose mode=flash.")
-    return found
+    check_compiler(choose_device(config.trainer.device))
+    return "there"
 
 
 def model_of(config: DictConfig) -> str:

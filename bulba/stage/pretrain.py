@@ -73,13 +73,6 @@ class Pretrain(L.LightningModule):
         # Lightning divides by the number of micro-batches, and data-parallel training averages over ranks.
         return nats * (self._num_micro_batches * self.trainer.world_size / self.step_tokens)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Everything but step_tokens, which the host reads and would have to wait for."""
-        return {
-            name: tensor if name == "step_tokens" else tensor.to(device, non_blocking=True)
-            for name, tensor in batch.items()
-        }
-
     def on_validation_epoch_start(self) -> None:
         # nats, tokens, bytes
         self._val_sums = torch.zeros(3, dtype=torch.float64, device=_float64_device(self.device))

@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.config.build import build
 from bulba.config.overrides import check
 from bulba.errors import ConfigError
 from bulba.model.gpt import GPT
 from bulba.report.doctor import diagnose
 from bulba.report.metrics import CsvLogger, read_metrics
+from bulba.stage.losses import chunk_loss
 from bulba.stage.pretrain import Pretrain
 from callbacks.doctor import Doctor
 from callbacks.metrics import Metrics
@@ -71,12 +73,13 @@ def train(
         if harm:
             harm(model)
     stage = Pretrain(
-        model, model, ADAMW | {"lr": lr}, CONSTANT, torch.ones(MODEL["vocab_size"], dtype=torch.int64), 1
+        model, model, chunk_loss, ADAMW | {"lr": lr}, CONSTANT, torch.ones(MODEL["vocab_size"], dtype=torch.int64), 1
     )  # fmt: skip
     doctor = Doctor(layers_every_steps=1, stop_on_overfit=stop_on_overfit)
     config = check([f"trainer.max_steps={steps}", "trainer.val_every_steps=10", "trainer.device=cpu"])
     trainer = build(
-        config.trainer, path="trainer", run=run, num_micro_batches=1, loggers=[CsvLogger(run)],
+        config.trainer, path="trainer", run=run, num_micro_batches=1,
+        checkpoint_io=FolderCheckpointIO(), loggers=[CsvLogger(run)],
         callbacks=[Metrics(every_steps=1), doctor],
     )  # fmt: skip
     trainer.fit(stage, train_dataloaders=stream, val_dataloaders=Stream(lambda _: val(-1), count=1))

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import run_program
 from tests.data.conftest import write_corpus
 
 
+@pytest.mark.slow  # several programs one after another
 def test_a_preparation_is_reported_and_parts_are_shared_between_processes(tmp_path: Path) -> None:
     write_corpus(tmp_path / "texts")
     (tmp_path / "texts" / "bad.jsonl").write_text("broken\n")

@@ -140,6 +140,7 @@ def test_a_progress_bar_without_figures(small: list[str], tmp_path: Path) -> Non
         "train.py",
         *[word for word in small if "callbacks.metrics" not in word],
         "~callbacks.metrics",
+        "~callbacks.doctor",
         f"hydra.run.dir='{tmp_path}'",
     )
     assert done.returncode == 2
