@@ -117,6 +117,9 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
         )
         with autocast(device, precision):
             nats = token_loss_sum(forward(inputs, positions, documents), model.head_weight, targets, chunk)
+        if (number - 1) % num_micro_batches == 0:
+            # Not before the forward pass: what malloc gives back then, it has to fetch again, page by page.
+            optimizer.zero_grad()
         (nats / int(batch["step_tokens"])).backward()
         total += nats.detach()
         if number % num_micro_batches:
@@ -124,7 +127,6 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.trainer.grad_clip_norm)
         optimizer.step()
         scheduler.step()
-        optimizer.zero_grad()
         if number // num_micro_batches % LOG_EVERY_STEPS == 0:
             total.item()
         turns.step()
