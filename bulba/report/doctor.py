@@ -18,8 +18,9 @@ from bulba.runs import find_run
 
 # A loss this far above the lowest so far is a spike.
 SPIKE_RATIO, SPIKE_NATS = 1.25, 0.5
-# A loss that falls by less than this share within so many readings stands still.
-PLATEAU_READINGS, PLATEAU_SHARE = 20, 0.01
+# A loss that falls by less than this share within so many readings stands still. Late in any training it does; it is a
+# fault above this share of the first loss, which is about where the frequencies of tokens alone bring it.
+PLATEAU_READINGS, PLATEAU_SHARE, PLATEAU_ABOVE = 20, 0.01, 0.6
 # A validation loss this far above its lowest, for two validations, while the training loss fell.
 OVERFIT_RATIO = 1.02
 # A layer whose gradient is this much smaller than the largest, or larger than the median of all layers.
@@ -46,7 +47,7 @@ class Doctor:
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
-        self._lowest = math.inf
+        self._first, self._lowest = math.nan, math.inf
         self._peak_lr = 0.0
         self._losses: deque[float] = deque(maxlen=PLATEAU_READINGS)
         self._train_loss = math.nan
@@ -73,12 +74,13 @@ class Doctor:
             self._find("spike", step, f"the training loss {shown}", f"optimizer.lr={self._peak_lr / 3:.2g}")
         self._train_loss, self._lowest = loss, min(loss, self._lowest)
         self._losses.append(loss)
+        self._first = loss if math.isnan(self._first) else self._first
         third = PLATEAU_READINGS // 3
         losses = list(self._losses)
         # While the learning rate is let down to its floor, a loss may stand still.
         if len(losses) == PLATEAU_READINGS and lr >= self._peak_lr / 2:
             before, now = fmean(losses[:third]), fmean(losses[-third:])
-            if abs(before - now) < PLATEAU_SHARE * abs(before):
+            if abs(before - now) < PLATEAU_SHARE * abs(before) and now > PLATEAU_ABOVE * self._first:
                 sentence = f"the training loss stands still at {now:.3g} over {PLATEAU_READINGS} readings"
                 self._find("plateau", step, sentence, f"optimizer.lr={self._peak_lr * 10:.2g}")
 

@@ -44,6 +44,10 @@ def test_a_plateau_needs_a_window_of_readings() -> None:
     assert kinds(flat) == []
 
 
+def test_a_loss_that_stands_still_after_it_fell_far_is_healthy() -> None:
+    assert kinds({step: falling(min(step, 40)) for step in range(100)}) == []
+
+
 def test_overfitting_is_a_rising_validation_under_a_falling_training_loss() -> None:
     validation = {20: 3.0, 40: 2.5, 60: 2.6, 80: 2.7}
     rows = {step: falling(step // 5) | {"val/loss": loss} for step, loss in validation.items()}
