@@ -51,6 +51,8 @@ CASES = (
     "mode=flash optimizer=adamw model=krolik model.num_layers=6 data.seq_len=256 data.batch_size=2 "
     "data.micro_batch_size=2",
     "mode=eager optimizer=sgd model.tie_embeddings=false model.norm_placement=post model.num_layers=8",
+    f"mode=flash optimizer=adamw trainer.activation_checkpointing=full model.num_layers=8 {BATCH_16}",
+    f"mode=both optimizer=adamw trainer.activation_checkpointing=selective model.num_layers=8 {BATCH_16}",
 )
 SMALL = (
     "data.size_mb=0.5",

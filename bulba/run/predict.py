@@ -115,7 +115,9 @@ class FakeStep:
         self, model: GPT, optimizer: torch.optim.Optimizer, compiled: bool, config: DictConfig, precision: str
     ) -> None:
         self.model, self.optimizer, self.config, self.precision = model, optimizer, config, precision
-        self.forward: Forward = compiled_like(model) if compiled else model
+        # Where blocks are computed again, torch.compile keeps what the eager model keeps.
+        partitioned = compiled and model.activation_checkpointing == "none"
+        self.forward: Forward = compiled_like(model) if partitioned else model
         self.chunk = fused_chunk_loss if compiled else chunk_loss
         shape = (config.data.micro_batch_size, config.data.seq_len)
         tokens_BT = torch.zeros(shape, dtype=torch.int64)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +101,7 @@ def fused_chunk_loss(
     logits_NV = hidden_NH @ weight_VH.T
     wide_NV = torch.empty_like(logits_NV, dtype=torch.promote_types(logits_NV.dtype, torch.float32))
     del logits_NV
+    wide_NV = wide_NV.clone()  # with the one-hot target taken off
     grad_NV = wide_NV.to(hidden_NH.dtype)
     return wide_NV.new_zeros(()), grad_NV @ weight_VH, grad_NV.T @ hidden_NH if train_head else None
 
@@ -116,7 +118,9 @@ def compiled_like(model: nn.Module) -> Callable[..., Tensor]:
     names = [name for name, _ in model.named_parameters()]
 
     def call(parameters: list[Tensor], *inputs: Tensor) -> Tensor:
-        return functional_call(model, dict(zip(names, parameters, strict=True)), inputs)
+        # Attention may be another one in compiled code (bulba/attention/blocked.py).
+        with patch("torch.compiler.is_compiling", lambda: True):
+            return functional_call(model, dict(zip(names, parameters, strict=True)), inputs)
 
     def partition(graph: Any, inputs: Any, **options: Any) -> Any:
         joint_graph_passes(graph)
