@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from bulba.config.snapshot import write_json
 from bulba.errors import ConfigError
+from bulba.model.sharding import whole
 from bulba.report.doctor import Doctor as Rules
 from bulba.report.metrics import read_metrics
 from bulba.stage.pretrain import Pretrain
@@ -59,7 +60,7 @@ class Doctor(L.Callback):
             return
         layers = [[p.grad for p in layer.parameters() if p.grad is not None] for layer in layers_of(pl_module)]
         if all(layers):
-            self._norms = torch.stack([get_total_norm(gradients) for gradients in layers])
+            self._norms = torch.stack([whole(get_total_norm(gradients)) for gradients in layers])
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -18,7 +18,6 @@ import torch
 from bulba.device import host_memory_bytes
 from bulba.errors import ConfigError
 from bulba.peak import Peak, peak_of
-from bulba.stage.flops import row_flops
 from bulba.stage.pretrain import Pretrain
 from callbacks.lookup import find_callback
 
@@ -81,7 +80,7 @@ class Metrics(L.Callback):
         num_rows, seq_len = batch["inputs"].shape
         if seq_len not in self._row_flops:
             self.pause(pl_module.device)
-            self._row_flops[seq_len] = row_flops(pl_module.model, seq_len)
+            self._row_flops[seq_len] = pl_module.row_flops(seq_len)
             self._watch.start()
         self._flops += num_rows * self._row_flops[seq_len]
 

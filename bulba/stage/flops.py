@@ -36,6 +36,7 @@ def shadow_of(model: GPT) -> GPT:
     """The same modules over fake weights; with the kernel that computes nothing twice, where every layer has it."""
     fake = {id(p): nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad) for p in model.parameters()}
     shadow = copy.deepcopy(model, fake)
+    shadow.set_activation_checkpointing("none")
     if all("reference" in mixer.capabilities.kernels for mixer in shadow.mixers()):
         shadow.set_kernel("reference")
     return shadow

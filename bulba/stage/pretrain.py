@@ -21,6 +21,7 @@ from bulba.data.datamodule import Batch
 from bulba.mode import Compiled, Forward
 from bulba.model.gpt import GPT
 from bulba.model.sharding import shard, whole
+from bulba.stage.flops import row_flops, shadow_of
 from bulba.stage.losses import ChunkLoss, bits_per_byte, per_token_losses, perplexity, token_loss_sum
 
 
@@ -51,6 +52,8 @@ class Pretrain(L.LightningModule):
         self.model = model
         # In a tuple, so that a compiled module is not registered a second time.
         self._forward_hidden, self._chunk_loss = (forward_hidden,), chunk_loss
+        with torch.device("meta"):
+            self._shadow = (shadow_of(model),)  # sharding changes the model itself
         self._optimizer, self._scheduler = optimizer, scheduler
         self._token_bytes = token_bytes
         self._num_micro_batches = num_micro_batches
@@ -65,6 +68,10 @@ class Pretrain(L.LightningModule):
         # Lightning gives a mesh with trainer.strategy=fsdp2 alone, and calls this for the last validation again.
         if self.device_mesh is not None and not hasattr(self.model, "unshard"):
             shard(self.model, self.device_mesh["data_parallel"])
+
+    def row_flops(self, seq_len: int) -> int:
+        """FLOPs of training on a row of `seq_len` tokens (bulba/stage/flops.py)."""
+        return row_flops(self._shadow[0], seq_len)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         nats = self._nats(batch)

@@ -237,7 +237,7 @@ def test_two_processes_that_share_out_the_weights_take_the_same_steps_too(
     sharded = ["trainer.num_devices=2", "trainer.strategy=fsdp2", "callbacks.samples.every_steps=null"]
     done = run_program("train.py", *small, *sharded, f"hydra.run.dir='{run}'")
     assert done.returncode == 0, done.stderr
-    assert_same_figures(run, small_run, norm_rel=2e-4)  # a CPU sums the squares of a large tensor in fp32
+    assert_same_figures(run, small_run, norm_rel=1e-3)  # a CPU sums the squares of a large tensor in fp32
     final, expected = load_file(run / "final.safetensors"), load_file(small_run / "final.safetensors")
     assert final.keys() == expected.keys()
     for name, weight in final.items():
@@ -249,7 +249,7 @@ def test_two_processes_that_share_out_the_weights_take_the_same_steps_too(
         shutil.rmtree(list_checkpoints(resumed)[-1].folder)
         done = run_program("train.py", f"resume='{resumed}'", *words)
         assert done.returncode == 0, done.stderr
-        assert_same_figures(resumed, small_run, norm_rel=2e-4)
+        assert_same_figures(resumed, small_run, norm_rel=1e-3)
 
 
 @pytest.mark.slow
@@ -277,7 +277,7 @@ def test_a_compiled_run_counts_its_graphs(small: list[str], tmp_path: Path) -> N
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "context_fn" not in done.stderr
-    counts = {"graphs": 1, "shapes": 1, "graph_breaks": 0, "recompiles": 0}
+    counts = {"graphs": 2, "shapes": 2, "graph_breaks": 0, "recompiles": 0}
     assert json.loads((run / "summary.json").read_text())["device"]["compiled"] == counts
     assert [row["perf/recompiles"] for row in read_metrics(run).values()] == [0] * 6
-    assert "1 compiled graphs for 1 shapes, 0 graph breaks, 0 recompiles" in (run / "run.md").read_text()
+    assert "2 compiled graphs for 2 shapes, 0 graph breaks, 0 recompiles" in (run / "run.md").read_text()

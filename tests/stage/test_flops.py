@@ -71,6 +71,12 @@ def test_frozen_weights_need_no_gradient() -> None:
     assert whole - row_flops(model, 64) == 2 * 64 * TINY["hidden_size"] * TINY["vocab_size"]
 
 
+def test_what_checkpointing_computes_again_counts_once() -> None:
+    plain, model = tiny_gpt(), tiny_gpt()
+    model.set_activation_checkpointing("full")
+    assert row_flops(model, 64) == row_flops(plain, 64)
+
+
 def test_counting_touches_no_weight_and_no_random_state() -> None:
     model = tiny_gpt()
     weights, state = [p.clone() for p in model.parameters()], torch.get_rng_state()
