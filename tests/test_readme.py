@@ -52,7 +52,7 @@ SMALLER: dict[str, list[str]] = {
         *TINY, *TINY_MODEL, "model.max_seq_len=32", "tokenizer.vocab_size=300", "data.val_frac=0.2",
     ],
     "uv run python -m bulba doctor run=last": [],
-    "uv run python -m bulba bench plan": ["settings=trainer.max_steps=2", 'cases=["model.num_layers=1"]'],
+    "uv run python -m bulba bench plan": ["settings=trainer.max_steps=4", 'cases=["model.num_layers=1"]'],
     "uv run train.py --cfg job": [],
     "uv run train.py experiment=smoke": TINY,
     "uv run train.py resume=last": [],
