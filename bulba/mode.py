@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Forward = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+Forward = Callable[[Tensor, Tensor | None, Tensor | None, Tensor | None], Tensor]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 # Bucketed rows have 8 lengths, each of them with a last chunk of its own in the loss.
 RECOMPILE_LIMIT = 32

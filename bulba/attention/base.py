@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 Kernel = Literal["reference", "flash"]
+DocumentForm = Literal["documents_BT", "mask_BTS", "offsets"]
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,18 @@ class AttentionContext:
     """What one forward pass shares between its layers.
 
     rotate: applies the position scheme to q or k, [B, heads, T, D] -> same.
-    documents_BT: the document of every token of packed rows, and mask_BTS the same as a mask, True where a query may
-    read a key; None means plain causal over all S keys.
+    documents_BT: the document of every token of packed rows, and the same in the forms that `Mixer.reads` asks for:
+    mask_BTS, True where a query may read a key, and offsets, int32 [documents + 1], as `document_offsets` of
+    bulba/packing.py gives them. All three are None where attention is plain causal over all S keys.
     kernel: which attention kernel must run. start: how many tokens the cache held before this pass.
     """
 
     rotate: Callable[[Tensor], Tensor]
     documents_BT: Tensor | None
     mask_BTS: Tensor | None
+    offsets: Tensor | None
     kernel: Kernel
     start: int = 0
-
-
-def document_mask(documents_BT: Tensor | None) -> Tensor | None:
-    """True where a query may read a key: not later, and in the same document. [B, T] -> [B, T, T], None -> None."""
-    if documents_BT is None:
-        return None
-    same_BTS = documents_BT[:, :, None] == documents_BT[:, None, :]
-    return same_BTS.tril()
 
 
 class Mixer(nn.Module, ABC):
@@ -88,6 +83,10 @@ class Mixer(nn.Module, ABC):
         Raises UnsupportedError where the device has none.
         """
         return kernel
+
+    def reads(self, kernel: Kernel) -> DocumentForm:
+        """In which form this kernel reads the documents of packed rows; a mask takes T x T bytes a row."""
+        return "mask_BTS"
 
     def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> Any:
         """An empty decode cache of this layer for up to `max_tokens` tokens."""

@@ -19,6 +19,7 @@ from bulba.errors import ConfigError
 from bulba.mode import Compiled, Mode, describe_compiled
 from bulba.model.activations import ActivationCheckpointing
 from bulba.model.gpt import GPT
+from bulba.packing import document_offsets, of_any_length
 from bulba.stage.losses import chunk_loss, token_loss_sum
 
 VOCAB_SIZE = 1024
@@ -74,7 +75,7 @@ def train_and_validate(model: GPT, step: list[Compiled[Any, Any]], length: int) 
     documents_BT = (positions_BT == 0).cumsum(1, dtype=torch.int32)
     model.train()
     forward, chunk = step
-    hidden_BTH = forward(tokens_BT, positions_BT, documents_BT)
+    hidden_BTH = forward(tokens_BT, positions_BT, documents_BT, of_any_length(document_offsets(documents_BT)))
     token_loss_sum(hidden_BTH, model.head_weight, tokens_BT, chunk).backward()
     model.eval()
     with torch.no_grad():

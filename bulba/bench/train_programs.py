@@ -93,6 +93,7 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
     from bulba.device import autocast, choose_device, choose_precision
     from bulba.run.check import settle_kernel
     from bulba.stage.losses import chunk_loss, token_loss_sum
+    from bulba.stage.pretrain import model_inputs
 
     config = compose([*words, f"mode={mode}"])
     device = choose_device(config.trainer.device)
@@ -112,11 +113,9 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
     turns = Turns(warmup_steps, device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     for number, batch in enumerate(batches, start=1):
-        inputs, targets, positions, documents = (
-            batch[name].to(device, non_blocking=True) for name in ("inputs", "targets", "positions", "documents")
-        )
+        batch = data.transfer_batch_to_device(batch, device, 0)
         with autocast(device, precision):
-            nats = token_loss_sum(forward(inputs, positions, documents), model.head_weight, targets, chunk)
+            nats = token_loss_sum(forward(*model_inputs(batch)), model.head_weight, batch["targets"], chunk)
         if (number - 1) % num_micro_batches == 0:
             # Not before the forward pass: what malloc gives back then, it has to fetch again, page by page.
             optimizer.zero_grad()

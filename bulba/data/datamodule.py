@@ -26,6 +26,7 @@ from bulba.data.sampler import Mode, Sampler
 from bulba.data.tokenizer import Tokenizer
 from bulba.data.tokens import TokenFile
 from bulba.errors import ConfigError
+from bulba.packing import document_offsets, of_any_length
 
 Batch = dict[str, Tensor]
 # Micro-batches made ahead: enough to bridge a slow read, and a few megabytes.
@@ -43,9 +44,9 @@ class Share:
 class MicroBatches:
     """An endless stream of micro-batches from `start_step` on, in the order of the steps, made ahead by one thread.
 
-    Each is {inputs, targets: int64 [rows, T]; positions, documents: int32 [rows, T]; step_tokens: int64 []}, where
-    step_tokens counts the predicted tokens of the whole optimizer step over all ranks, the divisor of its loss.
-    Bucketed micro-batches differ in rows and T.
+    Each is {inputs, targets: int64 [rows, T]; positions, documents: int32 [rows, T]; offsets: int32 [documents + 1], of
+    bulba/packing.py; step_tokens: int64 []}, where step_tokens counts the predicted tokens of the whole optimizer step
+    over all ranks, the divisor of its loss. Bucketed micro-batches differ in rows and T.
 
     micro_batches_per_step: over all ranks; a multiple of their number.
     wait_seconds: how long the training loop has waited for micro-batches since the newest iterator began.
@@ -114,6 +115,8 @@ def read_units(sampler: Sampler, first: int, count: int, pin_memory: bool = Fals
         name: torch.empty((count * rows, length), dtype=dtype, pin_memory=pin_memory) for name, dtype in dtypes.items()
     }
     sampler.fill(first, count, **{name: tensor.numpy() for name, tensor in batch.items()})
+    offsets = document_offsets(batch["documents"])
+    batch["offsets"] = offsets.pin_memory() if pin_memory else offsets
     return batch
 
 
@@ -235,10 +238,12 @@ class TextData(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Everything but step_tokens, which the host reads and would have to wait for."""
-        return {
+        batch = {
             name: tensor if name == "step_tokens" else tensor.to(device, non_blocking=True)
             for name, tensor in batch.items()
         }
+        of_any_length(batch["offsets"])
+        return batch
 
     def train_dataloader(self) -> MicroBatches:
         return MicroBatches(

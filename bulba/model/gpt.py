@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Kernel, Mixer, MixerShape, document_mask
+from bulba.attention.base import AttentionContext, Kernel, Mixer, MixerShape
 from bulba.config.build import build
 from bulba.errors import ConfigError, UnsupportedError
 from bulba.model.activations import ActivationCheckpointing, call_block
 from bulba.model.block import Block, NormPlacement
 from bulba.model.init import init_weights
 from bulba.model.position import rotary_tables, rotate
+from bulba.packing import document_mask, document_offsets
 
 MODEL_TARGETS = ("bulba.model.", "bulba.attention.")
 
@@ -126,12 +127,14 @@ class GPT(nn.Module):
         tokens_BT: Tensor,
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
+        offsets: Tensor | None = None,
         cache: ModelCache | None = None,
     ) -> Tensor:
         """Hidden states after the last norm, [B, T, H].
 
         tokens_BT: token ids. positions_BT: position of each token in its document; counted from the cache length
         when absent. documents_BT: document number of each token of a packed row; one document when absent.
+        offsets: `document_offsets` of documents_BT, to be given in compiled code; found from it when absent.
         cache: from `new_cache`; the pass reads it, appends to it and moves its length on.
         """
         start = 0 if cache is None else cache.length
@@ -144,11 +147,18 @@ class GPT(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(start, start + num_tokens, device=tokens_BT.device)[None]
         cos, sin = rotary_tables(positions_BT, self.head_dim, self.rope_base)
+        mask_BTS = None
+        if documents_BT is not None:
+            forms = {mixer.reads(self.kernel) for mixer in self.mixers()}
+            # Compiled code leaves it out where no layer reads it after all.
+            mask_BTS = document_mask(documents_BT) if "mask_BTS" in forms else None
+            if "offsets" in forms and offsets is None:
+                offsets = document_offsets(documents_BT)
         context = AttentionContext(
             rotate=partial(rotate, cos_B1TK=cos, sin_B1TK=sin),
             documents_BT=documents_BT,
-            # Compiled code leaves it out where no layer reads it.
-            mask_BTS=document_mask(documents_BT),
+            mask_BTS=mask_BTS,
+            offsets=offsets,
             kernel=self.kernel,
             start=start,
         )

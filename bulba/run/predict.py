@@ -14,7 +14,7 @@ from bulba.config.build import build, to_plain
 from bulba.device import autocast, choose_device, choose_precision
 from bulba.mode import Forward
 from bulba.model.gpt import GPT
-from bulba.run.check import num_processes
+from bulba.run.check import num_processes, settle_kernel
 from bulba.stage.losses import chunk_loss, per_token_losses, token_loss_sum
 from bulba.stage.memory import CUDA_BLOCK_BYTES, StorageCounter, compiled_like, fused_chunk_loss
 
@@ -85,10 +85,12 @@ def phase_peaks(config: DictConfig, vocab_size: int, device: torch.device, num_l
     """Bytes by kind at the peak of every phase of a step, with the model cut to `num_layers`."""
     num_micro_batches = config.data.batch_size // (config.data.micro_batch_size * num_processes(config))
     precision = choose_precision(config.trainer.precision, device)
-    with FakeTensorMode(), torch.device(device):
+    mode = build(config.mode, path="mode")
+    fake = FakeTensorMode()
+    with fake, torch.device(device):
         model: GPT = build(to_plain(config.model) | {"num_layers": num_layers}, path="model", vocab_size=vocab_size)
-        mode = build(config.mode, path="mode")
-        model.set_kernel(mode.kernel)
+    settle_kernel(config, mode, model, device)  # asks the device itself
+    with fake, torch.device(device):
         model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
         optimizer = build(config.optimizer, path="optimizer", named_parameters=list(model.named_parameters()))
         step = FakeStep(model, optimizer, mode.compile, config, precision)
@@ -96,7 +98,7 @@ def phase_peaks(config: DictConfig, vocab_size: int, device: torch.device, num_l
             step.micro_batch(StorageCounter(), first=True)  # the tracing itself is not counted
             optimizer.zero_grad()
         with StorageCounter(CUDA_BLOCK_BYTES if device.type == "cuda" else 1) as counter:
-            for tensor in (*model.parameters(), *model.buffers(), *step.batch):
+            for tensor in (*model.parameters(), *model.buffers(), *step.inputs, step.targets_BT):
                 counter.add(tensor, "weights")
             for parameter in model.parameters():
                 parameter.register_post_accumulate_grad_hook(lambda p: counter.add(p.grad, "gradients"))
@@ -122,16 +124,17 @@ class FakeStep:
         shape = (config.data.micro_batch_size, config.data.seq_len)
         tokens_BT = torch.zeros(shape, dtype=torch.int64)
         documents_BT = torch.zeros(shape, dtype=torch.int32)
-        self.batch = tokens_BT, tokens_BT.clone(), documents_BT, documents_BT.clone()
+        offsets = torch.zeros(shape[0] + 1, dtype=torch.int32)
+        self.targets_BT = tokens_BT.clone()
+        self.inputs = tokens_BT, documents_BT.clone(), documents_BT, offsets
         self.device = tokens_BT.device
 
     def micro_batch(self, counter: StorageCounter, first: bool) -> None:
-        inputs, targets, positions, documents = self.batch
         with autocast(self.device, self.precision):
             with counter.during("forward"):
-                hidden_BTH = self.forward(inputs, positions, documents)
+                hidden_BTH = self.forward(*self.inputs)
             with counter.during("loss"):
-                loss = token_loss_sum(hidden_BTH, self.model.head_weight, targets, self.chunk)
+                loss = token_loss_sum(hidden_BTH, self.model.head_weight, self.targets_BT, self.chunk)
         del hidden_BTH
         if first:
             self.optimizer.zero_grad()
@@ -148,9 +151,8 @@ class FakeStep:
 
     @torch.no_grad()
     def validate(self, counter: StorageCounter) -> None:
-        inputs, targets, positions, documents = self.batch
         with autocast(self.device, self.precision), counter.during("validation"):
-            per_token_losses(self.model(inputs, positions, documents), self.model.head_weight, targets)
+            per_token_losses(self.model(*self.inputs), self.model.head_weight, self.targets_BT)
 
 
 def overhead_bytes(device: torch.device) -> int:

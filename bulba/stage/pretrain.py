@@ -160,11 +160,11 @@ class Pretrain(L.LightningModule):
         self.skipped_steps = self.skipped_steps.to(self.device)
 
     def _nats(self, batch: Batch) -> Tensor:
-        hidden_BTH = self._forward_hidden[0](batch["inputs"], batch["positions"], batch["documents"])
+        hidden_BTH = self._forward_hidden[0](*model_inputs(batch))
         return token_loss_sum(hidden_BTH, self.model.head_weight, batch["targets"], self._chunk_loss)
 
     def _forward_raw(self, batch: Batch) -> Tensor:
-        return self.model(batch["inputs"], batch["positions"], batch["documents"])
+        return self.model(*model_inputs(batch))
 
     def _count_step(self, grad_norm: Tensor) -> None:
         """Add the step that ends to the sums; one that the loss scaler will skip counts in its tokens alone."""
@@ -180,6 +180,11 @@ class Pretrain(L.LightningModule):
         self._taken_nats = torch.zeros_like(self.step_nats)
         self._taken_tokens = torch.zeros((), dtype=torch.int64, device=device)
         self.step_tokens = self.train_tokens = 0  # train_tokens: of skipped steps too
+
+
+def model_inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `GPT.forward` takes of a batch, in its order."""
+    return batch["inputs"], batch["positions"], batch["documents"], batch["offsets"]
 
 
 def _float64_device(device: torch.device) -> torch.device:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bulba.attention import blocked
-from bulba.attention.base import document_mask
 from bulba.attention.blocked import blocked_attention
 from bulba.attention.standard import reference_attention
+from bulba.packing import document_mask
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def case(num_tokens: int, kv_heads: int, dtype: torch.dtype, seed: int) -> tuple
 
 
 def reference(tensors: list[Tensor], documents: Tensor | None) -> Tensor:
-    mask = document_mask(documents)
+    mask = None if documents is None else document_mask(documents)
     q, k, v = tensors
     return reference_attention(q, k, v, mask)
 
