@@ -36,12 +36,14 @@ PROGRAMS = {
     "flash": "Bulba, mode flash",
     "compile": "Bulba, mode compile",
     "both": "Bulba, mode both",
+    "selective": "Bulba, mode both, activation checkpointing selective",
+    "full": "Bulba, mode both, activation checkpointing full",
     "bare": "the step of mode both in a bare loop",
     "hf": "Trainer of transformers",
     "hf_compile": "Trainer of transformers, torch_compile",
 }
 REFERENCES = ("bare", "hf", "hf_compile")
-OWN = ("eager", "flash", "compile", "both", "bare")
+OWN = ("eager", "flash", "compile", "both", "selective", "full", "bare")
 
 
 @dataclass

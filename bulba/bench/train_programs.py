@@ -220,6 +220,12 @@ PROGRAMS: dict[str, Callable[[list[str], int, Path], None]] = {
         mode: lambda words, warmup, folder, mode=mode: run_bulba(words, mode, warmup, folder)  # type: ignore[misc]
         for mode in ("eager", "flash", "compile", "both")
     },
+    **{
+        kind: lambda words, warmup, folder, kind=kind: run_bulba(  # type: ignore[misc]
+            [*words, f"trainer.activation_checkpointing={kind}"], "both", warmup, folder
+        )
+        for kind in ("selective", "full")
+    },
     "bare": lambda words, warmup, folder: run_bare(words, "both", warmup, folder),
     "hf": lambda words, warmup, folder: run_hugging_face(words, False, warmup, folder),
     "hf_compile": lambda words, warmup, folder: run_hugging_face(words, True, warmup, folder),

@@ -19,6 +19,7 @@ from bulba.packing import document_mask, document_offsets, of_any_length
 from tests.model.tiny import packed, tiny_gpt, tokens
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CALLS: list[int] = []  # of the kernel below
 HALVES = [torch.bfloat16, torch.float16]
 
 
@@ -42,6 +43,7 @@ def by_document(
     query: Tensor, key: Tensor, value: Tensor, cu_seq_q: Tensor, cu_seq_k: Tensor, max_q: int, max_k: int, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What torch documents for varlen_attn, written out: causal attention on each piece between two offsets."""
+    CALLS.append(len(query))
     assert rest[0] is True, "causal"
     assert torch.equal(cu_seq_q, cu_seq_k)
     assert cu_seq_q.diff().max() <= max_q == max_k
@@ -120,6 +122,18 @@ def test_a_model_reads_packed_rows_through_it_without_a_mask(compiled: bool, mon
         torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
     if compiled:
         assert (forward.graphs, forward.recompiles) == (1, 0)
+
+
+@pytest.mark.usefixtures("_kernel_for_cpus")
+@pytest.mark.parametrize(("kind", "runs"), [("none", 1), ("selective", 1), ("full", 2)])
+def test_activation_checkpointing_keeps_its_output_when_selective(kind: Any, runs: int) -> None:
+    model = tiny_gpt(kernel="flash").train()
+    model.set_activation_checkpointing(kind)
+    for mixer in model.mixers():
+        mixer.documents = "offsets"
+    CALLS.clear()
+    model(tokens(1, 16), *packed(6, 10)).sum().backward()
+    assert len(CALLS) == runs * len(model.mixers())
 
 
 def plain_hidden(plain: Any, positions: Tensor, documents: Tensor) -> Tensor:

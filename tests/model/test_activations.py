@@ -41,12 +41,13 @@ def test_gradients_are_the_same_bits(kind: str, kernel: str, autocast: bool) -> 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_graph_without_a_break(kind: str, kernel: str) -> None:
+def test_one_graph_without_a_break_or_a_word(kind: str, kernel: str, caplog: pytest.LogCaptureFixture) -> None:
     torch._dynamo.utils.counters.clear()
     got = gradients(kind, kernel, backend="aot_eager")  # fullgraph raises at a break
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     # Compiled, a kernel may be another one than eager (bulba/attention/blocked.py).
     assert all(map(torch.equal, got, gradients("none", kernel, backend="aot_eager")))
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 @pytest.mark.slow
