@@ -131,7 +131,7 @@ def test_the_model_is_rebuilt_from_its_folder_alone(tied: bool, tmp_path: Path) 
     assert not loaded.training
     assert loaded.get_model_config() == model.get_model_config()
     assert torch.equal(loaded(tokens(1, 9)), model(tokens(1, 9)))
-    assert (loaded.head_weight.data_ptr() == loaded.embed_tokens.weight.data_ptr()) == tied
+    assert (loaded.head.weight_VH.data_ptr() == loaded.embed_tokens.weight.data_ptr()) == tied
 
 
 @pytest.mark.parametrize("tied", [True, False])

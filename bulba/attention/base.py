@@ -22,12 +22,19 @@ DocumentForm = Literal["documents_BT", "mask_BTS", "offsets"]
 
 @dataclass(frozen=True)
 class MixerShape:
-    """The sizes that the model gives to each of its mixers."""
+    """What the model gives to each of its mixers.
+
+    make_qk_norm: makes the norm of q or k for a head width; None where the model has none (Henry et al. 2020, arXiv
+    2010.04245). bias: of the projections. dropout: of attention weights, in training.
+    """
 
     hidden_size: int
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    make_qk_norm: Callable[[int], nn.Module] | None = None
+    bias: bool = False
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class Capabilities:
 
     kernels: the attention kernels it has. packing: keeps the documents of a packed row apart. cache: decodes step by
     step. gqa: takes num_kv_heads < num_heads. gguf: its weights are a Llama layer, so llama.cpp can run them.
-    recompute: its forward may be run again in the backward pass (activation checkpointing).
+    recompute: its forward may be run again in the backward pass (activation checkpointing). alibi: takes slopes on its
+    scores. qk_norm: norms its q and k. dropout: drops attention weights.
     """
 
     kernels: frozenset[Kernel]
@@ -45,13 +53,17 @@ class Capabilities:
     gqa: bool
     gguf: bool
     recompute: bool = True
+    alibi: bool = False
+    qk_norm: bool = True
+    dropout: bool = False
 
 
 @dataclass
 class AttentionContext:
     """What one forward pass shares between its layers.
 
-    rotate: applies the position scheme to q or k, [B, heads, T, D] -> same.
+    rotate: applies the position scheme to q or k, [B, heads, T, D] -> same; it changes nothing where positions are not
+    rotary. slopes_N: of ALiBi: score_ij falls by slopes_N * (i - j); None without ALiBi.
     documents_BT: the document of every token of packed rows, and the same in the forms that `Mixer.reads` asks for:
     mask_BTS, True where a query may read a key, and offsets, int32 [documents + 1], as `document_offsets` of
     bulba/packing.py gives them. All three are None where attention is plain causal over all S keys.
@@ -64,6 +76,7 @@ class AttentionContext:
     offsets: Tensor | None
     kernel: Kernel
     start: int = 0
+    slopes_N: Tensor | None = None
 
 
 class Mixer(nn.Module, ABC):
@@ -91,3 +104,11 @@ class Mixer(nn.Module, ABC):
     def new_cache(self, batch_size: int, max_tokens: int, dtype: torch.dtype, device: torch.device) -> Any:
         """An empty decode cache of this layer for up to `max_tokens` tokens."""
         raise AssertionError(f"{type(self).__name__} declares cache={self.capabilities.cache} but has no new_cache")
+
+    def other_flops(self, num_tokens: int) -> int:
+        """Operations of training on a row that are no matrix products, where they are what the mixer is made of."""
+        return 0
+
+    def figures(self, x_BTH: Tensor, context: AttentionContext) -> dict[str, Tensor]:
+        """What the mathematics of this mixer says of these tokens, for reports and pictures; no gradients."""
+        return {}

@@ -24,12 +24,15 @@ QUERY_BLOCK = 128
 """Queries at a time: products large enough to run at full speed, and half a block of keys too many on average."""
 
 
-def blocked_attention(q_BNTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, documents_BT: Tensor | None) -> Tensor:
+def blocked_attention(
+    q_BNTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, documents_BT: Tensor | None, slopes_N: Tensor | None = None
+) -> Tensor:
     """Causal attention inside each document: [B, N, T, D], 2 x [B, G, T, D] -> [B, N, T, D].
 
-    documents_BT: the document of every token of a packed row; None means one document.
+    documents_BT: the document of every token of a packed row; None means one document. slopes_N: of ALiBi, constants:
+    they get no gradient.
     """
-    out_BNTD: Tensor = BlockedAttention.apply(q_BNTD, k_BGTD, v_BGTD, documents_BT)
+    out_BNTD: Tensor = BlockedAttention.apply(q_BNTD, k_BGTD, v_BGTD, documents_BT, slopes_N)
     return out_BNTD
 
 
@@ -37,10 +40,17 @@ class BlockedAttention(torch.autograd.Function):
     """Letters: W = N / G * tokens of the block (the queries of one key head), S keys up to the end of the block."""
 
     @staticmethod
-    def forward(ctx: Any, q_BNTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        q_BNTD: Tensor,
+        k_BGTD: Tensor,
+        v_BGTD: Tensor,
+        documents_BT: Tensor | None,
+        slopes_N: Tensor | None,
+    ) -> Tensor:
         outs, sums = [], []
         for start, end in blocks(q_BNTD.shape[2]):
-            scores_BGWS = block_scores(q_BNTD, k_BGTD, documents_BT, start, end)
+            scores_BGWS = block_scores(q_BNTD, k_BGTD, documents_BT, slopes_N, start, end)
             most_BGW1 = scores_BGWS.amax(-1, keepdim=True)
             weights_BGWS = (scores_BGWS - most_BGW1).exp()
             sum_BGW1 = weights_BGWS.sum(-1, keepdim=True)
@@ -48,19 +58,19 @@ class BlockedAttention(torch.autograd.Function):
             outs.append(ungroup(weights_BGWS @ v_BGTD[:, :, :end], q_BNTD.shape[1]))
             sums += [most_BGW1, sum_BGW1]
         out_BNTD = torch.cat(outs, 2)
-        ctx.save_for_backward(q_BNTD, k_BGTD, v_BGTD, documents_BT, out_BNTD, *sums)
+        ctx.save_for_backward(q_BNTD, k_BGTD, v_BGTD, documents_BT, slopes_N, out_BNTD, *sums)
         return out_BNTD
 
     @staticmethod
-    def backward(ctx: Any, grad_BNTD: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q_BNTD, k_BGTD, v_BGTD, documents_BT, out_BNTD, *sums = ctx.saved_tensors
+    def backward(ctx: Any, grad_BNTD: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q_BNTD, k_BGTD, v_BGTD, documents_BT, slopes_N, out_BNTD, *sums = ctx.saved_tensors
         num_heads, num_groups = q_BNTD.shape[1], k_BGTD.shape[1]
         wide = sums[0].dtype
         along_BNT = (grad_BNTD.to(wide) * out_BNTD.to(wide)).sum(-1, keepdim=True)
         grad_q, grad_k = [], torch.zeros_like(k_BGTD, dtype=wide)
         grad_v = torch.zeros_like(grad_k)
         for (start, end), most_BGW1, sum_BGW1 in zip(blocks(q_BNTD.shape[2]), sums[::2], sums[1::2], strict=True):
-            scores_BGWS = block_scores(q_BNTD, k_BGTD, documents_BT, start, end)
+            scores_BGWS = block_scores(q_BNTD, k_BGTD, documents_BT, slopes_N, start, end)
             weights_BGWS = (scores_BGWS - most_BGW1).exp() / sum_BGW1
             grad_BGWD = group(grad_BNTD[:, :, start:end], num_groups)
             grad_weights = (grad_BGWD @ v_BGTD[:, :, :end].transpose(-2, -1)).to(wide)
@@ -69,7 +79,7 @@ class BlockedAttention(torch.autograd.Function):
             grad_q.append(ungroup(grad_scores @ k_BGTD[:, :, :end], num_heads))
             grad_k[:, :, :end] += grad_scores.transpose(-2, -1) @ group(q_BNTD[:, :, start:end], num_groups)
             grad_v[:, :, :end] += weights_BGWS.to(v_BGTD.dtype).transpose(-2, -1) @ grad_BGWD
-        return torch.cat(grad_q, 2), grad_k.to(k_BGTD.dtype), grad_v.to(v_BGTD.dtype), None
+        return torch.cat(grad_q, 2), grad_k.to(k_BGTD.dtype), grad_v.to(v_BGTD.dtype), None, None
 
 
 def blocks(num_tokens: int) -> list[tuple[int, int]]:
@@ -77,7 +87,9 @@ def blocks(num_tokens: int) -> list[tuple[int, int]]:
     return [(start, min(start + QUERY_BLOCK, num_tokens)) for start in range(0, num_tokens, QUERY_BLOCK)]
 
 
-def block_scores(q_BNTD: Tensor, k_BGTD: Tensor, documents_BT: Tensor | None, start: int, end: int) -> Tensor:
+def block_scores(
+    q_BNTD: Tensor, k_BGTD: Tensor, documents_BT: Tensor | None, slopes_N: Tensor | None, start: int, end: int
+) -> Tensor:
     """Scores of the queries start .. end with the keys 0 .. end, -inf where a key may not be read; [B, G, W, S]."""
     num_groups, device = k_BGTD.shape[1], q_BNTD.device
     products = group(q_BNTD[:, :, start:end], num_groups) @ k_BGTD[:, :, :end].transpose(-2, -1)
@@ -86,8 +98,11 @@ def block_scores(q_BNTD: Tensor, k_BGTD: Tensor, documents_BT: Tensor | None, st
     readable = places[start:end, None] >= places
     if documents_BT is not None:
         readable = readable & (documents_BT[:, None, None, start:end, None] == documents_BT[:, None, None, None, :end])
-    heads = q_BNTD.shape[1] // num_groups
-    return scores.unflatten(2, (heads, end - start)).masked_fill(~readable, -torch.inf).flatten(2, 3)
+    scores = scores.unflatten(2, (q_BNTD.shape[1] // num_groups, end - start))
+    if slopes_N is not None:
+        distance_TS = places[start:end, None] - places
+        scores = scores - slopes_N.to(scores.dtype).view(num_groups, -1, 1, 1) * distance_TS
+    return scores.masked_fill(~readable, -torch.inf).flatten(2, 3)
 
 
 def group(x_BNTD: Tensor, num_groups: int) -> Tensor:

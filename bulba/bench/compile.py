@@ -76,7 +76,7 @@ def train_and_validate(model: GPT, step: list[Compiled[Any, Any]], length: int) 
     model.train()
     forward, chunk = step
     hidden_BTH = forward(tokens_BT, positions_BT, documents_BT, of_any_length(document_offsets(documents_BT)))
-    token_loss_sum(hidden_BTH, model.head_weight, tokens_BT, chunk).backward()
+    token_loss_sum(hidden_BTH, model.head, tokens_BT, chunk).backward()
     model.eval()
     with torch.no_grad():
         model(tokens_BT[:1], positions_BT[:1], documents_BT[:1])

@@ -44,7 +44,7 @@ def model_bits_per_byte(opened: OpenedRun) -> float:
     for row in range(data.val_sampler.num_units):
         batch = read_units(data.val_sampler, row, 1)
         hidden = model(batch["inputs"], batch["positions"], batch["documents"])
-        nats += float(per_token_losses(hidden, model.head_weight, batch["targets"]).sum(dtype=torch.float64))
+        nats += float(per_token_losses(hidden, model.head, batch["targets"]).sum(dtype=torch.float64))
     return bits_per_byte(nats, data.val_file.text_bytes)
 
 

@@ -115,7 +115,7 @@ def run_bare(words: list[str], mode: str, warmup_steps: int, folder: Path) -> No
     for number, batch in enumerate(batches, start=1):
         batch = data.transfer_batch_to_device(batch, device, 0)
         with autocast(device, precision):
-            nats = token_loss_sum(forward(*model_inputs(batch)), model.head_weight, batch["targets"], chunk)
+            nats = token_loss_sum(forward(*model_inputs(batch)), model.head, batch["targets"], chunk)
         if (number - 1) % num_micro_batches == 0:
             # Not before the forward pass: what malloc gives back then, it has to fetch again, page by page.
             optimizer.zero_grad()

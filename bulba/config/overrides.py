@@ -1,12 +1,14 @@
 """The command line of train.py, checked before Hydra runs: unknown choices and keys in one sentence.
 
 Hydra composes the config; this module only looks first, so that a mistake is answered with the nearest valid name
-and the file to look in. It also knows two short forms: `data.path=FOLDER` alone means `data=folder`, and
-`resume=RUN` takes the config from that run.
+and the file to look in. It also knows three short forms: `data.path=FOLDER` alone means `data=folder`,
+`attention.pattern=[standard,tropical]` takes the attentions from their files, and `resume=RUN` takes the config from
+that run.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +70,19 @@ def parse(words: list[str]) -> list[Override]:
 
 
 def expand(words: list[str]) -> list[str]:
-    """Spell out `data.path=X` (and `data.sources=X`) without a choice of data as `data=folder data.path=X`."""
+    """Spell out the short forms.
+
+    `data.path=X` (and `data.sources=X`) without a choice of data is `data=folder data.path=X`, and
+    `attention.pattern=[a,b]` is `attention=hybrid` with the files of a and b as its mixers.
+    """
     keys = [word.lstrip("+").split("=", 1)[0] for word in words]
     if any(key in FOLDER_KEYS for key in keys) and "data" not in keys:
-        return ["data=folder", *words]
+        words = ["data=folder", *words]
+    if "attention.pattern" in keys and "attention" not in keys:
+        pattern = next(word for word in words if word.startswith("attention.pattern="))
+        files = sorted(path.stem for path in (CONF / "attention").glob("*.yaml"))
+        named = [name for name in dict.fromkeys(re.findall(r"\w+", pattern.partition("=")[2])) if name in files]
+        return ["attention=hybrid", *(f"+attention@attention.mixers.{name}={name}" for name in named), *words]
     return words
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from bulba.errors import CheckpointError, UnsupportedError
 
+# What a Llama model has none of (dropout belongs to training alone).
+PLAIN_SETTINGS = {"position": "rope", "rope_scaling": None, "qk_norm": False, "logit_cap": None}
+
 
 @dataclass(frozen=True)
 class LlamaShape:
@@ -93,6 +96,9 @@ def read_llama(checkpoint: Path, file_format: str) -> LlamaShape:
     # Without memory for the weights: only the kinds of the layers are asked for.
     with torch.device("meta"):
         model = GPT(**config)
+    for key, plain in PLAIN_SETTINGS.items():
+        if config.get(key, plain) != plain:
+            raise _refusal(f"it has model.{key}={config[key]}", f"{key}={config[key]}", file_format)
     layers: list[Any] = list(model.layers)
     last_norm: Any = model.norm
     for index, layer in enumerate(layers):

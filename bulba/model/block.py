@@ -1,4 +1,4 @@
-"""One Transformer block: attention and feed-forward, each with a norm and a residual.
+"""One Transformer block: attention and feed-forward, each with a norm, a residual and perhaps dropout.
 
 `pre` norm: x + f(norm(x)) (Llama; Xiong et al. 2020). `post` norm: norm(x + f(x)) (Vaswani et al. 2017).
 """
@@ -24,6 +24,7 @@ class Block(nn.Module):
         attention_norm: nn.Module,
         mlp_norm: nn.Module,
         norm_placement: NormPlacement,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm_placement = norm_placement
@@ -31,10 +32,11 @@ class Block(nn.Module):
         self.self_attn = attention
         self.post_attention_layernorm = mlp_norm
         self.mlp = mlp
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None) -> Tensor:
         if self.norm_placement == "pre":
-            x_BTH = x_BTH + self.self_attn(self.input_layernorm(x_BTH), context, cache)
-            return x_BTH + self.mlp(self.post_attention_layernorm(x_BTH))
-        x_BTH = self.input_layernorm(x_BTH + self.self_attn(x_BTH, context, cache))
-        return self.post_attention_layernorm(x_BTH + self.mlp(x_BTH))
+            x_BTH = x_BTH + self.dropout(self.self_attn(self.input_layernorm(x_BTH), context, cache))
+            return x_BTH + self.dropout(self.mlp(self.post_attention_layernorm(x_BTH)))
+        x_BTH = self.input_layernorm(x_BTH + self.dropout(self.self_attn(x_BTH, context, cache)))
+        return self.post_attention_layernorm(x_BTH + self.dropout(self.mlp(x_BTH)))

@@ -7,13 +7,12 @@ optimizer or the tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bulba.attention.base import AttentionContext, Kernel, Mixer, MixerShape
@@ -21,11 +20,14 @@ from bulba.config.build import build
 from bulba.errors import ConfigError, UnsupportedError
 from bulba.model.activations import ActivationCheckpointing, call_block
 from bulba.model.block import Block, NormPlacement
+from bulba.model.head import Head
 from bulba.model.init import init_weights
-from bulba.model.position import rotary_tables, rotate
+from bulba.model.pattern import mixer_nodes, used_mixers
+from bulba.model.position import PositionScheme, alibi_slopes, check_positions, rotary_tables, rotate, sinusoidal
 from bulba.packing import document_mask, document_offsets
 
 MODEL_TARGETS = ("bulba.model.", "bulba.attention.")
+Capability = Literal["alibi", "cache", "dropout", "gqa", "packing", "qk_norm", "recompute"]
 
 
 @dataclass
@@ -40,7 +42,11 @@ class ModelCache:
 class GPT(nn.Module):
     """A causal language model over `vocab_size` exact rows.
 
-    attention, mlp, norm: the parts as `_target_` plus options, instantiated per layer.
+    attention, mlp, norm: the parts as `_target_` plus options, instantiated per layer; attention may also be a pattern
+    of several (bulba/model/pattern.py). position, rope_base, rope_scaling: as in bulba/model/position.py.
+    attention_bias: of the projections of attention. qk_norm: norms q and k of every head, with the kind of `norm`.
+    logit_cap: bounds the logits (bulba/model/head.py). dropout: of
+    embeddings and of what attention and feed-forward add; attention_dropout: of attention weights.
     num_params, num_params_non_embedding: checked against the built model when given, so that
     `GPT(**model.get_model_config())` proves that it rebuilt the same model.
     Raises ConfigError for sizes that do not fit each other.
@@ -56,13 +62,20 @@ class GPT(nn.Module):
         num_kv_heads: int,
         intermediate_size: int,
         max_seq_len: int,
-        rope_base: float,
+        rope_base: float | None,
         tie_embeddings: bool,
         init_std: float,
         attention: Mapping[str, Any],
         mlp: Mapping[str, Any],
         norm: Mapping[str, Any],
         norm_placement: NormPlacement = "pre",
+        position: PositionScheme = "rope",
+        rope_scaling: Mapping[str, Any] | None = None,
+        attention_bias: bool = False,
+        qk_norm: bool = False,
+        logit_cap: float | None = None,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
         num_params: int | None = None,
         num_params_non_embedding: int | None = None,
     ) -> None:
@@ -74,12 +87,18 @@ class GPT(nn.Module):
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             intermediate_size=intermediate_size,
-            rope_base=rope_base,
             init_std=init_std,
         )
+        if logit_cap is not None:
+            check_positive(logit_cap=logit_cap)
+        for name, share in (("dropout", dropout), ("attention_dropout", attention_dropout)):
+            if not 0 <= share < 1:
+                raise ConfigError(f"model.{name}={share} must be at least 0 and below 1.")
         check_sizes(hidden_size, num_heads, num_kv_heads, max_seq_len)
         if norm_placement not in get_args(NormPlacement):
             raise ConfigError(f"model.norm_placement={norm_placement} must be pre or post.")
+        self.rope_scaling = check_positions(position, rope_base, rope_scaling)
+        nodes = mixer_nodes(attention, num_layers)
         self.config: dict[str, Any] = {
             "vocab_size": vocab_size,
             "num_layers": num_layers,
@@ -91,34 +110,60 @@ class GPT(nn.Module):
             "rope_base": rope_base,
             "tie_embeddings": tie_embeddings,
             "init_std": init_std,
-            "attention": dict(attention),
+            "attention": used_mixers(attention),
             "mlp": dict(mlp),
             "norm": dict(norm),
             "norm_placement": norm_placement,
+            "position": position,
+            "rope_scaling": None if rope_scaling is None else dict(rope_scaling),
+            "attention_bias": attention_bias,
+            "qk_norm": qk_norm,
+            "logit_cap": logit_cap,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
         }
         self.kernel: Kernel = "reference"
         self.backend = "unknown"  # until choose_backend
         self.activation_checkpointing: ActivationCheckpointing = "none"
-        self.max_seq_len, self.rope_base = max_seq_len, rope_base
+        self.max_seq_len, self.rope_base, self.position = max_seq_len, rope_base, position
+        self.logit_cap = logit_cap
         self.head_dim = hidden_size // num_heads
-        shape = MixerShape(hidden_size, num_heads, num_kv_heads, self.head_dim)
+        self.draws_random_numbers = dropout > 0 or attention_dropout > 0
         make = partial(build, allowed=MODEL_TARGETS)
+        shape = MixerShape(
+            hidden_size,
+            num_heads,
+            num_kv_heads,
+            self.head_dim,
+            make_qk_norm=(lambda size: make(norm, size=size)) if qk_norm else None,
+            bias=attention_bias,
+            dropout=attention_dropout,
+        )
         self.embed_tokens = nn.Embedding(vocab_size, hidden_size)
+        self.embed_positions = nn.Embedding(max_seq_len, hidden_size) if position == "learned" else None
+        self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
             Block(
-                attention=make(attention, shape=shape),
+                attention=make(node, shape=shape),
                 mlp=make(mlp, hidden_size=hidden_size, intermediate_size=intermediate_size),
                 attention_norm=make(norm, size=hidden_size),
                 mlp_norm=make(norm, size=hidden_size),
                 norm_placement=norm_placement,
+                dropout=dropout,
             )
-            for _ in range(num_layers)
+            for node in nodes
         )
         # Post-norm blocks already end with a norm.
         self.norm = make(norm, size=hidden_size) if norm_placement == "pre" else nn.Identity()
         self.lm_head = None if tie_embeddings else nn.Linear(hidden_size, vocab_size, bias=False)
         if num_kv_heads < num_heads:
             self._require("gqa", f"share key/value heads: set model.num_kv_heads={num_heads}")
+        if position == "alibi":
+            self._require("alibi", "take the slopes of ALiBi: choose another model.position")
+        if qk_norm:
+            self._require("qk_norm", "norm its q and k: set model.qk_norm=false")
+        if attention_dropout:
+            self._require("dropout", "drop attention weights: set model.attention_dropout=0")
         init_weights(self, init_std, num_layers)
         self._check_totals(num_params, num_params_non_embedding)
 
@@ -146,7 +191,6 @@ class GPT(nn.Module):
             self._require("packing", "keep the documents of a packed row apart: choose another attention")
         if positions_BT is None:
             positions_BT = torch.arange(start, start + num_tokens, device=tokens_BT.device)[None]
-        cos, sin = rotary_tables(positions_BT, self.head_dim, self.rope_base)
         mask_BTS = None
         if documents_BT is not None:
             forms = {mixer.reads(self.kernel) for mixer in self.mixers()}
@@ -155,15 +199,16 @@ class GPT(nn.Module):
             if "offsets" in forms and offsets is None:
                 offsets = document_offsets(documents_BT)
         context = AttentionContext(
-            rotate=partial(rotate, cos_B1TK=cos, sin_B1TK=sin),
+            rotate=self._rotation(positions_BT),
             documents_BT=documents_BT,
             mask_BTS=mask_BTS,
             offsets=offsets,
             kernel=self.kernel,
             start=start,
+            slopes_N=self._slopes(tokens_BT.device),
         )
         keeping = self.activation_checkpointing if cache is None and torch.is_grad_enabled() else "none"
-        x_BTH = self.embed_tokens(tokens_BT)
+        x_BTH = self._embed(tokens_BT, positions_BT)
         for index, layer in enumerate(self.layers):
             x_BTH = call_block(keeping, layer, x_BTH, context, None if cache is None else cache.layers[index])
         if cache is not None:
@@ -171,13 +216,13 @@ class GPT(nn.Module):
         return self.norm(x_BTH)
 
     @property
-    def head_weight(self) -> Tensor:
-        """The output matrix, [vocab_size, hidden_size]; the embedding itself when tied."""
-        return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+    def head(self) -> Head:
+        """The output layer; its matrix is the embedding itself when tied."""
+        return Head(self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight, self.logit_cap)
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
         """[..., H] -> [..., V]."""
-        return F.linear(hidden_BTH, self.head_weight)
+        return self.head.logits(hidden_BTH)
 
     def new_cache(self, batch_size: int, max_tokens: int) -> ModelCache:
         """An empty decode cache for `max_tokens` tokens of `batch_size` sequences."""
@@ -194,6 +239,11 @@ class GPT(nn.Module):
                     f"layer {index} ({type(mixer).__name__}) has no {kernel!r} attention kernel, only "
                     f"{', '.join(sorted(mixer.capabilities.kernels))}: choose another mode."
                 )
+        if kernel == "flash" and self.config["attention_dropout"]:
+            raise UnsupportedError(
+                "fused attention drops no attention weights: set model.attention_dropout=0, or choose mode=eager or "
+                "mode=compile."
+            )
         self.kernel = kernel
 
     def choose_backend(
@@ -220,12 +270,9 @@ class GPT(nn.Module):
         return [cast("Block", layer).self_attn for layer in self.layers]
 
     def get_num_params(self, non_embedding: bool = False) -> int:
-        """Number of weights, tied ones counted once; `non_embedding` leaves out embedding and head."""
+        """Number of weights, tied ones counted once; `non_embedding` leaves out the embedding of the tokens."""
         total = sum(parameter.numel() for parameter in self.parameters())
-        if not non_embedding:
-            return total
-        head = 0 if self.lm_head is None else self.lm_head.weight.numel()
-        return total - self.embed_tokens.weight.numel() - head
+        return total - self.embed_tokens.weight.numel() if non_embedding else total
 
     def get_model_config(self) -> dict[str, Any]:
         """Everything that rebuilds the model, with its totals; plain JSON values. `GPT(**config)` rebuilds it."""
@@ -235,7 +282,28 @@ class GPT(nn.Module):
         }
         return self.config | totals
 
-    def _require(self, capability: Literal["cache", "gqa", "packing", "recompute"], what: str) -> None:
+    def _embed(self, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
+        x_BTH = self.embed_tokens(tokens_BT)
+        if self.embed_positions is not None:
+            x_BTH = x_BTH + self.embed_positions(positions_BT)
+        elif self.position == "sinusoidal":
+            assert self.rope_base is not None
+            x_BTH = x_BTH + sinusoidal(positions_BT, x_BTH.shape[-1], self.rope_base).to(x_BTH.dtype)
+        return self.dropout(x_BTH)
+
+    def _rotation(self, positions_BT: Tensor) -> Callable[[Tensor], Tensor]:
+        if self.position != "rope":
+            return lambda x_BNTD: x_BNTD
+        assert self.rope_base is not None
+        cos, sin = rotary_tables(positions_BT, self.head_dim, self.rope_base, self.rope_scaling)
+        return partial(rotate, cos_B1TK=cos, sin_B1TK=sin)
+
+    def _slopes(self, device: torch.device) -> Tensor | None:
+        if self.position != "alibi":
+            return None
+        return torch.tensor(alibi_slopes(self.config["num_heads"]), device=device)
+
+    def _require(self, capability: Capability, what: str) -> None:
         for index, mixer in enumerate(self.mixers()):
             if not getattr(mixer.capabilities, capability):
                 raise UnsupportedError(f"layer {index} ({type(mixer).__name__}) cannot {what}.")

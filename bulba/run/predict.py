@@ -134,7 +134,7 @@ class FakeStep:
             with counter.during("forward"):
                 hidden_BTH = self.forward(*self.inputs)
             with counter.during("loss"):
-                loss = token_loss_sum(hidden_BTH, self.model.head_weight, self.targets_BT, self.chunk)
+                loss = token_loss_sum(hidden_BTH, self.model.head, self.targets_BT, self.chunk)
         del hidden_BTH
         if first:
             self.optimizer.zero_grad()
@@ -152,7 +152,7 @@ class FakeStep:
     @torch.no_grad()
     def validate(self, counter: StorageCounter) -> None:
         with autocast(self.device, self.precision), counter.during("validation"):
-            per_token_losses(self.model(*self.inputs), self.model.head_weight, self.targets_BT)
+            per_token_losses(self.model(*self.inputs), self.model.head, self.targets_BT)
 
 
 def overhead_bytes(device: torch.device) -> int:

@@ -91,8 +91,8 @@ def replay_step(run: Path, config: DictConfig, data: TextData, step: int, device
 def losses_of(model: GPT, batch: Batch) -> tuple[Tensor, Tensor]:
     """Loss of every token [B, T], and their sum with its gradient."""
     hidden_BTH = model(batch["inputs"], batch["positions"], batch["documents"])
-    losses_BT = per_token_losses(hidden_BTH, model.head_weight, batch["targets"])
-    return losses_BT, token_loss_sum(hidden_BTH, model.head_weight, batch["targets"])
+    losses_BT = per_token_losses(hidden_BTH, model.head, batch["targets"])
+    return losses_BT, token_loss_sum(hidden_BTH, model.head, batch["targets"])
 
 
 def weights_before(run: Path, config: DictConfig, data: TextData, step: int) -> tuple[GPT, int]:

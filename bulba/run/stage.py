@@ -29,6 +29,7 @@ def build_stage(config: DictConfig, model: GPT, data: TextData, device: torch.de
         scheduler=config.scheduler,
         token_bytes=torch.from_numpy(data.tokenizer.num_bytes_per_token()),
         num_micro_batches=num_micro_batches(config, data),
+        seed=config.seed,
     )
     return stage
 

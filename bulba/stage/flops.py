@@ -28,7 +28,7 @@ def row_flops(model: GPT, seq_len: int) -> int:
         documents_BT = torch.zeros(1, seq_len, dtype=torch.int32)
         with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
             hidden_BTH = shadow(tokens_BT, documents_BT, documents_BT)
-            token_loss_sum(hidden_BTH, shadow.head_weight, tokens_BT).backward()
+            token_loss_sum(hidden_BTH, shadow.head, tokens_BT).backward()
     return counter.get_total_flops()
 
 

@@ -5,14 +5,14 @@ taken in chunks, and the training loss computes its gradients in the same pass (
 al. 2024, arXiv 2410.10989). Under autocast the products run in its dtype, and everything after them in fp32.
 
 It does not use torch's linear_cross_entropy, which returns the loss in the dtype of its inputs (some percent
-off in bfloat16) and does not follow autocast. It has no label smoothing, no logit cap and no second
-derivative.
+off in bfloat16) and does not follow autocast. It has no label smoothing and no second derivative.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bulba.errors import DataError, UnsupportedError
+from bulba.model.head import Head, soft_cap
 
 IGNORE_INDEX = -100
 # fp32 logits of one chunk: about what the caches of a CPU hold, and enough rows to keep an accelerator busy.
@@ -28,39 +29,38 @@ CHUNK_BYTES_CPU, CHUNK_BYTES_ACCELERATOR = 16 * 2**20, 128 * 2**20
 CHUNK_ROWS = 128
 
 
-def token_loss_sum(
-    hidden_BTH: Tensor, head_weight_VH: Tensor, targets_BT: Tensor, chunk: ChunkLoss | None = None
-) -> Tensor:
+def token_loss_sum(hidden_BTH: Tensor, head: Head, targets_BT: Tensor, chunk: ChunkLoss | None = None) -> Tensor:
     """Sum over the targets that are not -100 of -log p(target), in nats; a scalar, at least fp32.
 
-    Gradients flow to `hidden_BTH` and `head_weight_VH`. chunk: `chunk_loss`, perhaps compiled.
+    Gradients flow to `hidden_BTH` and the weight of `head`. chunk: `chunk_loss`, perhaps compiled.
     """
     if not torch.is_grad_enabled():
-        return per_token_losses(hidden_BTH, head_weight_VH, targets_BT).sum()
+        return per_token_losses(hidden_BTH, head, targets_BT).sum()
     loss: Tensor = ChunkedCrossEntropy.apply(
-        hidden_BTH.flatten(0, 1), head_weight_VH, targets_BT.flatten(), chunk or chunk_loss
+        hidden_BTH.flatten(0, 1), head.weight_VH, targets_BT.flatten(), chunk or chunk_loss, head.logit_cap
     )
     return loss
 
 
 @torch.no_grad()
-def per_token_losses(hidden_BTH: Tensor, head_weight_VH: Tensor, targets_BT: Tensor) -> Tensor:
+def per_token_losses(hidden_BTH: Tensor, head: Head, targets_BT: Tensor) -> Tensor:
     """-log p of every target in nats, [B, T], at least fp32, 0 where the target is -100; no gradients."""
     dtype = product_dtype(hidden_BTH)
-    hidden_NH, weight_VH, targets_N = hidden_BTH.flatten(0, 1), head_weight_VH.to(dtype), targets_BT.flatten()
+    hidden_NH, targets_N = hidden_BTH.flatten(0, 1), targets_BT.flatten()
+    head = replace(head, weight_VH=head.weight_VH.to(dtype))
     losses_N = torch.empty_like(targets_N, dtype=torch.promote_types(dtype, torch.float32))
     with torch.autocast(hidden_NH.device.type, enabled=False):
-        for rows in chunks(hidden_NH, len(weight_VH)):
-            logits = (hidden_NH[rows].to(dtype) @ weight_VH.T).to(losses_N.dtype)
+        for rows in chunks(hidden_NH, len(head.weight_VH)):
+            logits = head.logits(hidden_NH[rows].to(dtype), losses_N.dtype)
             losses_N[rows] = F.cross_entropy(logits, targets_N[rows], ignore_index=IGNORE_INDEX, reduction="none")
     return losses_N.view_as(targets_BT)
 
 
-ChunkLoss = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor | None]]
+ChunkLoss = Callable[[Tensor, Tensor, Tensor, bool, float | None], tuple[Tensor, Tensor, Tensor | None]]
 
 
 def chunk_loss(
-    hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, train_head: bool
+    hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, train_head: bool, logit_cap: float | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The summed loss of a chunk, and its gradients by the hidden states and by the weight, in their dtype."""
     valid_N1 = (targets_N != IGNORE_INDEX)[:, None]
@@ -68,10 +68,16 @@ def chunk_loss(
     # A hidden state of 0 keeps an ignored row out of the gradient of the head.
     hidden_NH = hidden_NH.where(valid_N1, 0)
     logits_NV = hidden_NH @ weight_VH.T
-    log_p = F.log_softmax(logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), -1)
+    logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+    if logit_cap is not None:
+        logits_NV = soft_cap(logits_NV, logit_cap)
+    log_p = F.log_softmax(logits_NV, -1)
     loss = -log_p.gather(1, targets_N1).where(valid_N1, 0).sum()
     minus_one = log_p.new_full((1, 1), -1.0).expand_as(targets_N1)
-    grad_NV = log_p.exp_().scatter_add_(1, targets_N1, minus_one).to(hidden_NH.dtype)
+    grad_NV = log_p.exp_().scatter_add_(1, targets_N1, minus_one)
+    if logit_cap is not None:  # times the slope of the cap, 1 - tanh^2
+        grad_NV = grad_NV * (1 - (logits_NV / logit_cap).square())
+    grad_NV = grad_NV.to(hidden_NH.dtype)
     grad_VH = grad_NV.T @ hidden_NH if train_head else None
     return loss, (grad_NV @ weight_VH).where(valid_N1, 0), grad_VH
 
@@ -80,7 +86,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """Loss and gradients chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_NH: Tensor, head_VH: Tensor, targets_N: Tensor, chunk: ChunkLoss) -> Tensor:
+    def forward(
+        ctx: Any, hidden_NH: Tensor, head_VH: Tensor, targets_N: Tensor, chunk: ChunkLoss, logit_cap: float | None
+    ) -> Tensor:
         dtype = product_dtype(hidden_NH)
         wide = torch.promote_types(dtype, torch.float32)
         loss = torch.zeros((), dtype=wide, device=hidden_NH.device)
@@ -92,7 +100,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden_NH.device.type, enabled=False):
             for rows in chunks(hidden_NH, len(head_VH), larger=chunk is not chunk_loss):
                 part_NH = hidden_NH[rows].detach().to(dtype)
-                nats, grad_hidden, grad_weight = chunk(part_NH, weight_VH, targets_N[rows], train_head)
+                nats, grad_hidden, grad_weight = chunk(part_NH, weight_VH, targets_N[rows], train_head, logit_cap)
                 loss += nats
                 grad_NH[rows] = grad_hidden
                 if grad_VH is not None and grad_weight is not None:
@@ -101,14 +109,14 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         # Autograd takes the gradients below for constants, so a second derivative would be silently wrong.
         if torch.is_grad_enabled():
             raise UnsupportedError(
                 "the chunked training loss has no second derivative: take cross_entropy of GPT.logits for it."
             )
         grad_NH, grad_VH = ctx.saved_tensors
-        return grad_NH * grad_loss, None if grad_VH is None else grad_VH * grad_loss, None, None
+        return grad_NH * grad_loss, None if grad_VH is None else grad_VH * grad_loss, None, None, None
 
 
 def product_dtype(hidden: Tensor) -> torch.dtype:

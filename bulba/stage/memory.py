@@ -95,7 +95,7 @@ class StorageCounter(TorchDispatchMode):
 
 
 def fused_chunk_loss(
-    hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, train_head: bool
+    hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, train_head: bool, logit_cap: float | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The tensors that `chunk_loss` makes once it is compiled; their values mean nothing."""
     logits_NV = hidden_NH @ weight_VH.T

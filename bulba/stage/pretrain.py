@@ -7,6 +7,7 @@ device; callbacks read them every few steps.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +30,8 @@ class Pretrain(L.LightningModule):
     """Trains `model` through `forward_hidden` and `chunk_loss`, the callables that the mode made of it and of the loss.
 
     optimizer, scheduler: their config nodes. token_bytes: UTF-8 bytes of every token id, int64 [vocab_size], for
-    bits per byte. num_micro_batches: how many make one optimizer step on this rank.
+    bits per byte. num_micro_batches: how many make one optimizer step on this rank. seed: of dropout, whose draws are
+    a function of seed, step, micro-batch and rank, so that a resumed run draws what the whole one would have.
     """
 
     # Nats of this rank and tokens of all ranks: of the running step, and of the steps since the last take_train_loss.
@@ -47,6 +49,7 @@ class Pretrain(L.LightningModule):
         scheduler: Mapping[str, Any],
         token_bytes: Tensor,
         num_micro_batches: int,
+        seed: int,
     ) -> None:
         super().__init__()
         self.model = model
@@ -56,7 +59,8 @@ class Pretrain(L.LightningModule):
             self._shadow = (shadow_of(model),)  # sharding changes the model itself
         self._optimizer, self._scheduler = optimizer, scheduler
         self._token_bytes = token_bytes
-        self._num_micro_batches = num_micro_batches
+        self._num_micro_batches, self._seed = num_micro_batches, seed
+        self._micro_batch = 0  # of the running step
         self._reset_sums(torch.device("cpu"))
         self.grad_norm: Tensor | None = None
         self.skipped_steps = torch.zeros((), dtype=torch.int64)  # fp16: steps whose gradient was not finite
@@ -74,6 +78,9 @@ class Pretrain(L.LightningModule):
         return row_flops(self._shadow[0], seq_len)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if self.model.draws_random_numbers:
+            torch.manual_seed(self._draw_seed())
+        self._micro_batch += 1
         nats = self._nats(batch)
         self.step_nats += nats.detach()
         self.step_tokens = int(batch["step_tokens"])
@@ -86,7 +93,7 @@ class Pretrain(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         hidden_BTH = self._forward_raw(batch)
-        losses_BT = per_token_losses(hidden_BTH, self.model.head_weight, batch["targets"])
+        losses_BT = per_token_losses(hidden_BTH, self.model.head, batch["targets"])
         valid_BT = batch["targets"] >= 0
         num_bytes = self._token_bytes.to(self.device)[batch["targets"].clamp(min=0)] * valid_BT
         sums = torch.stack([losses_BT.sum().double(), valid_BT.sum().double(), num_bytes.sum().double()])
@@ -161,13 +168,18 @@ class Pretrain(L.LightningModule):
 
     def _nats(self, batch: Batch) -> Tensor:
         hidden_BTH = self._forward_hidden[0](*model_inputs(batch))
-        return token_loss_sum(hidden_BTH, self.model.head_weight, batch["targets"], self._chunk_loss)
+        return token_loss_sum(hidden_BTH, self.model.head, batch["targets"], self._chunk_loss)
+
+    def _draw_seed(self) -> int:
+        place = (self._seed, self.trainer.global_step, self._micro_batch, self.global_rank)
+        return int.from_bytes(hashlib.blake2b(repr(place).encode(), digest_size=7).digest())
 
     def _forward_raw(self, batch: Batch) -> Tensor:
         return self.model(*model_inputs(batch))
 
     def _count_step(self, grad_norm: Tensor) -> None:
         """Add the step that ends to the sums; one that the loss scaler will skip counts in its tokens alone."""
+        self._micro_batch = 0
         skipped = torch.isfinite(grad_norm).logical_not().to(self._taken_nats.device) & self.scales_loss
         self._taken_nats += self.step_nats.where(~skipped, 0)
         self._taken_tokens += self.step_tokens * ~skipped

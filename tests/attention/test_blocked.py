@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bulba.attention import blocked
 from bulba.attention.blocked import blocked_attention
-from bulba.attention.standard import reference_attention
+from bulba.attention.softmax import reference_attention
 from bulba.packing import document_mask
 
 

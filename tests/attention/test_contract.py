@@ -22,9 +22,10 @@ from bulba.model.gpt import GPT
 from tests.model.tiny import packed, tiny_gpt, tokens
 
 CONF = Path(__file__).parents[2] / "conf" / "attention"
-ATTENTIONS: dict[str, Any] = {
+NODES: dict[str, Any] = {
     path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted(CONF.glob("*.yaml"))
 }
+ATTENTIONS = {name: node for name, node in NODES.items() if "_target_" in node}  # hybrid.yaml has none
 
 
 def mixer_of(node: dict[str, Any]) -> Any:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bulba.attention import standard
+from bulba.attention import softmax
 from bulba.attention.base import Kernel, MixerShape
-from bulba.attention.standard import StandardAttention, causal_mask, flash_attention, reference_attention
+from bulba.attention.softmax import causal_mask, flash_attention, reference_attention
+from bulba.attention.standard import StandardAttention
 from bulba.errors import UnsupportedError
 from bulba.packing import document_mask
 from tests.model.tiny import packed, tiny_gpt, tokens
@@ -116,7 +117,7 @@ def test_the_backend_is_the_one_that_runs() -> None:
 
 
 def test_a_device_without_any_fused_kernel_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "fused_backend", lambda *tensors: None)
+    monkeypatch.setattr(softmax, "fused_backend", lambda *tensors: None)
     message = (
         r"no fused attention kernel on cpu for 2 rows of 16 tokens, 6 heads over 2 key/value heads of width 8, in "
         r"bfloat16: choose mode=eager or mode=compile, or another trainer\.precision or model\.num_heads\."
@@ -132,7 +133,7 @@ def test_where_no_fused_kernel_takes_grouped_heads_they_are_repeated(monkeypatch
         seen.append((q.shape[1], k.shape[1], mask.shape))
         return "efficient" if q.shape[1] == k.shape[1] == v.shape[1] else None
 
-    monkeypatch.setattr(standard, "fused_backend", without_grouped_heads)
+    monkeypatch.setattr(softmax, "fused_backend", without_grouped_heads)
     model, plain = tiny_gpt(kernel="flash"), tiny_gpt(kernel="flash")
     repeated = model.choose_backend(False, 2, 16, torch.float32, torch.device("cpu"))
     assert repeated == "efficient, key/value heads repeated"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bulba.attention import standard
-from bulba.attention.standard import reference_attention, varlen_attention
+from bulba.attention import softmax
+from bulba.attention.softmax import reference_attention, varlen_attention
 from bulba.mode import Mode
 from bulba.packing import document_mask, document_offsets, of_any_length
 from tests.model.tiny import packed, tiny_gpt, tokens
@@ -111,7 +111,7 @@ def test_with_a_kernel_that_does_what_torch_documents_it_is_the_formula(
 def test_a_model_reads_packed_rows_through_it_without_a_mask(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, plain = tiny_gpt(kernel="flash"), tiny_gpt(kernel="reference")
     for mixer in model.mixers():
-        mixer.documents = "offsets"
+        mixer.softmax.documents = "offsets"
     monkeypatch.setattr("bulba.model.gpt.document_mask", None)  # a T x T mask would be an error now
     forward = Mode("flash", compile=True).apply(model) if compiled else model
     for lengths in ((6, 10), (16,), (3, 4, 5, 4), (1, 15)):
@@ -130,7 +130,7 @@ def test_activation_checkpointing_keeps_its_output_when_selective(kind: Any, run
     model = tiny_gpt(kernel="flash").train()
     model.set_activation_checkpointing(kind)
     for mixer in model.mixers():
-        mixer.documents = "offsets"
+        mixer.softmax.documents = "offsets"
     CALLS.clear()
     model(tokens(1, 16), *packed(6, 10)).sum().backward()
     assert len(CALLS) == runs * len(model.mixers())
@@ -144,9 +144,9 @@ def plain_hidden(plain: Any, positions: Tensor, documents: Tensor) -> Tensor:
 
 
 def test_cards_that_have_no_flash_attention_take_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "fused_backend", lambda *tensors: "efficient")
+    monkeypatch.setattr(softmax, "fused_backend", lambda *tensors: "efficient")
     for has_flash, name, reads in ((True, "cuda varlen", "offsets"), (False, "cuda blocked", "documents_BT")):
-        monkeypatch.setattr(standard, "has_flash", lambda *tensors, answer=has_flash: answer)
+        monkeypatch.setattr(softmax, "has_flash", lambda *tensors, answer=has_flash: answer)
         mixer = tiny_gpt().mixers()[0]
         with torch._subclasses.FakeTensorMode():
             chosen = mixer.choose_backend("flash", True, 2, 16, torch.bfloat16, torch.device("cuda"))

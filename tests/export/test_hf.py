@@ -22,7 +22,7 @@ from tests.hard_strings import HARD_STRINGS
 KINDS: list[dict[str, Any]] = [
     {},
     {"tie_embeddings": False, "num_kv_heads": 1, "rope_base": 5e5},
-    {"attention": {"_target_": "bulba.attention.standard.StandardAttention", "bias": True}},
+    {"attention_bias": True},
     {"norm": {"_target_": "bulba.model.norm.RMSNorm", "eps": 1e-6, "affine": False}},
 ]
 

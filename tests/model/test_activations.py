@@ -27,7 +27,7 @@ def gradients(kind: str, kernel: str, autocast: bool = False, backend: str | Non
     forward: Any = torch.compile(model, fullgraph=True, dynamic=False, backend=backend) if backend else model
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         hidden = forward(tokens(1, 24), *packed(10, 14))
-        loss = token_loss_sum(hidden, model.head_weight, tokens(1, 24, seed=1))
+        loss = token_loss_sum(hidden, model.head, tokens(1, 24, seed=1))
     return list(torch.autograd.grad(loss, list(model.parameters())))
 
 

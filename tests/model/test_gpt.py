@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bulba.attention.standard import KeyValueCache
+from bulba.attention.heads import KeyValueCache
 from bulba.config.build import build
 from bulba.errors import ConfigError
 from bulba.model.gpt import GPT
@@ -161,14 +161,14 @@ def test_number_of_weights_equals_a_count_by_hand(norm: dict[str, Any], tied: bo
     attention = 2 * hidden * hidden + 2 * hidden * (hidden // heads * kv_heads)
     norm_weights = {"RMSNorm": 1, "LayerNorm": 2}[norm["_target_"].split(".")[-1]] * hidden * norm.get("affine", True)
     body = 2 * (attention + 3 * hidden * inner + 2 * norm_weights) + norm_weights
-    assert model.get_num_params(non_embedding=True) == body
+    assert model.get_num_params(non_embedding=True) == body + vocab * hidden * (not tied)
     assert model.get_num_params() == body + vocab * hidden * (1 if tied else 2)
 
 
 def test_tied_embeddings_are_one_tensor_and_counted_once() -> None:
     tied, untied = tiny_gpt(tie_embeddings=True), tiny_gpt(tie_embeddings=False)
-    assert tied.head_weight.data_ptr() == tied.embed_tokens.weight.data_ptr()
-    assert untied.head_weight.data_ptr() != untied.embed_tokens.weight.data_ptr()
+    assert tied.head.weight_VH.data_ptr() == tied.embed_tokens.weight.data_ptr()
+    assert untied.head.weight_VH.data_ptr() != untied.embed_tokens.weight.data_ptr()
     assert "lm_head.weight" not in tied.state_dict()
     assert untied.get_num_params() - tied.get_num_params() == 103 * 48
     tied.logits(tied(tokens(1, 3))).sum().backward()
@@ -177,13 +177,12 @@ def test_tied_embeddings_are_one_tensor_and_counted_once() -> None:
 
 def test_the_vocabulary_has_exact_rows() -> None:
     model = tiny_gpt(vocab_size=32003, num_layers=1)
-    assert model.embed_tokens.weight.shape == model.head_weight.shape == (32003, 48)
+    assert model.embed_tokens.weight.shape == model.head.weight_VH.shape == (32003, 48)
 
 
 def test_bias_switch() -> None:
     assert not [name for name in tiny_gpt().state_dict() if name.endswith("bias")]
-    attention = TINY["attention"] | {"bias": True}
-    names = {name for name in tiny_gpt(attention=attention).state_dict() if name.endswith("bias")}
+    names = {name for name in tiny_gpt(attention_bias=True).state_dict() if name.endswith("bias")}
     assert names == {f"layers.{n}.self_attn.{p}_proj.bias" for n in (0, 1) for p in "qkvo"}
 
 

@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, Lla
 from bulba.checkpoint import to_hf_names
 from bulba.model.mlp import SwiGLU
 from bulba.model.norm import RMSNorm
-from bulba.model.position import rotary_tables, rotate
+from bulba.model.position import RopeScaling, rotary_tables, rotate
 from tests.model.tiny import TINY, tiny_gpt, tokens
 
 # (heads, key/value heads): grouped 1:3 and 1:4, multi-head, multi-query.
@@ -33,7 +33,7 @@ def llama_config(rope_base: float = TINY["rope_base"], **changes: Any) -> LlamaC
         rms_norm_eps=sizes["norm"]["eps"],
         rope_parameters={"rope_type": "default", "rope_theta": rope_base},
         tie_word_embeddings=sizes["tie_embeddings"],
-        attention_bias=sizes["attention"]["bias"],
+        attention_bias=sizes.get("attention_bias", False),
         attn_implementation="eager",
     )
 
@@ -43,9 +43,9 @@ def llama_config(rope_base: float = TINY["rope_base"], **changes: Any) -> LlamaC
 @pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
 def test_logits_equal_llama(heads: int, kv_heads: int, tied: bool, kernel: str) -> None:
     sizes = {"num_heads": heads, "num_kv_heads": kv_heads, "tie_embeddings": tied, "rope_base": 5e3}
-    attention = TINY["attention"] | {"bias": heads == 8}
-    model = tiny_gpt(kernel=kernel, attention=attention, **sizes)
-    llama = LlamaForCausalLM(llama_config(attention=attention, **sizes)).eval()
+    sizes["attention_bias"] = heads == 8
+    model = tiny_gpt(kernel=kernel, **sizes)
+    llama = LlamaForCausalLM(llama_config(**sizes)).eval()
     missing = llama.load_state_dict(to_hf_names(model.state_dict()), strict=False)
     assert missing.unexpected_keys == []
     assert missing.missing_keys == (["lm_head.weight"] if tied else [])
@@ -66,6 +66,19 @@ def test_rotary_positions_equal_llama_also_at_other_offsets() -> None:
     tables = rotary_tables(positions, 8, 5e5)
     torch.testing.assert_close(rotate(q, *tables), expected_q, rtol=0, atol=1e-6)
     torch.testing.assert_close(rotate(k, *tables), expected_k, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("type", ["linear", "yarn"])
+@pytest.mark.parametrize(("factor", "original"), [(4.0, 64), (1.5, 1024), (16.0, 4096)])
+def test_stretched_rotary_positions_equal_transformers(type: str, factor: float, original: int) -> None:
+    config = llama_config(rope_base=5e5, hidden_size=384)
+    config.rope_parameters |= {"rope_type": type, "factor": factor, "original_max_position_embeddings": original}
+    positions = torch.tensor([[0, 1, 5, 63, 500, 5000]])
+    cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), positions)
+    scaling = RopeScaling(type, factor, original)  # type: ignore[arg-type]
+    ours = [torch.cat([table, table], -1)[:, 0] for table in rotary_tables(positions, 64, 5e5, scaling)]
+    torch.testing.assert_close(ours, [cos, sin], rtol=0, atol=2e-3)  # angles of thousands in fp32
+    torch.testing.assert_close(ours[0][:, :4], cos[:, :4], rtol=0, atol=1e-5)
 
 
 def test_swiglu_equals_llama() -> None:

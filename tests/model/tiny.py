@@ -21,7 +21,7 @@ TINY: dict[str, Any] = {
     "rope_base": 1e4,
     "tie_embeddings": True,
     "init_std": 0.2,
-    "attention": {"_target_": "bulba.attention.standard.StandardAttention", "bias": False},
+    "attention": {"_target_": "bulba.attention.standard.StandardAttention"},
     "mlp": {"_target_": "bulba.model.mlp.SwiGLU"},
     "norm": {"_target_": "bulba.model.norm.RMSNorm", "eps": 1e-5},
 }

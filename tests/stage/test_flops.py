@@ -59,7 +59,7 @@ def test_a_layer_with_the_flash_kernel_alone_counts_its_second_scores() -> None:
 def test_rows_of_real_tensors_take_a_multiple(num_rows: int) -> None:
     model, ids = tiny_gpt(), tokens(num_rows, 64)
     with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-        token_loss_sum(model(ids), model.head_weight, ids).backward()
+        token_loss_sum(model(ids), model.head, ids).backward()
     assert counter.get_total_flops() == num_rows * row_flops(model, 64)
 
 

@@ -11,15 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bulba.errors import DataError, UnsupportedError
+from bulba.model.head import Head
 from bulba.stage import losses
 from bulba.stage.losses import (
     IGNORE_INDEX,
     ChunkedCrossEntropy,
     bits_per_byte,
-    per_token_losses,
     perplexity,
-    token_loss_sum,
 )
+
+
+def token_loss_sum(hidden: Any, weight: Any, targets: Any, chunk: Any = None, logit_cap: float | None = None) -> Tensor:
+    return losses.token_loss_sum(hidden, Head(weight, logit_cap), targets, chunk)
+
+
+def per_token_losses(hidden: Any, weight: Any, targets: Any, logit_cap: float | None = None) -> Tensor:
+    return losses.per_token_losses(hidden, Head(weight, logit_cap), targets)
 
 
 @pytest.fixture(autouse=True)
@@ -75,9 +82,14 @@ def test_loss_and_gradients_equal_plain_cross_entropy(rows_per_chunk: int, monke
     torch.testing.assert_close(head.grad.double(), head_grad / 4, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_in_float64() -> None:
+@pytest.mark.parametrize("cap", [None, 1.5])
+def test_gradients_in_float64(cap: float | None) -> None:
     hidden, head, targets = inputs(torch.float64, vocab_size=5, hidden_size=3)
-    assert torch.autograd.gradcheck(lambda a, b: token_loss_sum(a, b, targets), (hidden, head))
+    assert torch.autograd.gradcheck(lambda a, b: token_loss_sum(a, b, targets, logit_cap=cap), (hidden, head))
+    logits = Head(head, cap).logits(hidden).flatten(0, 1)
+    plain = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+    torch.testing.assert_close(token_loss_sum(hidden, head, targets, logit_cap=cap), plain)
+    torch.testing.assert_close(per_token_losses(hidden, head, targets, cap).sum(), plain.detach())
     assert token_loss_sum(hidden, head, targets).dtype == torch.float64
 
 

@@ -59,7 +59,7 @@ class Step(L.Callback):
 def make_stage(num_micro_batches: int, **changes: Any) -> Pretrain:
     model = tiny_gpt(init_std=0.05, **changes).train()
     token_bytes = torch.ones(TINY["vocab_size"], dtype=torch.int64)
-    return Pretrain(model, model, chunk_loss, ADAMW, CONSTANT, token_bytes, num_micro_batches)
+    return Pretrain(model, model, chunk_loss, ADAMW, CONSTANT, token_bytes, num_micro_batches, seed=1)
 
 
 def make_trainer(folder: Path, num_micro_batches: int, max_steps: int, **options: Any) -> L.Trainer:
