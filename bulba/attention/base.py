@@ -83,6 +83,9 @@ class Mixer(nn.Module, ABC):
     """Base class of the attentions: one file, one YAML in conf/attention/, one row of the contract tests."""
 
     capabilities: ClassVar[Capabilities]
+    # Whose products are the FLOPs of the mixer: `reference`, which computes nothing twice, or `flash` where that one
+    # does less work in the first place.
+    counted_kernel: ClassVar[Kernel] = "reference"
 
     @abstractmethod
     def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None = None) -> Tensor:

@@ -2,18 +2,22 @@
 
 A multiply-add is two operations. Attention counts all T x T pairs, the half behind the causal mask too, and what a
 kernel computes twice (flash attention its scores) counts once, as in the model FLOPs utilisation of PaLM (Chowdhery et
-al. 2022, arXiv 2204.02311, appendix B). Norms, activations, softmax and the optimizer are left out, as there.
+al. 2022, arXiv 2204.02311, appendix B). Norms, activations, softmax and the optimizer are left out, as there. A mixer
+that is made of other operations than products says how many (`Mixer.other_flops`).
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from bulba.attention.base import Mixer
 from bulba.model.gpt import GPT
 from bulba.stage.losses import token_loss_sum
 
@@ -29,17 +33,25 @@ def row_flops(model: GPT, seq_len: int) -> int:
         with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
             hidden_BTH = shadow(tokens_BT, documents_BT, documents_BT)
             token_loss_sum(hidden_BTH, shadow.head, tokens_BT).backward()
-    return counter.get_total_flops()
+    return counter.get_total_flops() + sum(mixer.other_flops(seq_len) for mixer in model.mixers())
 
 
 def shadow_of(model: GPT) -> GPT:
-    """The same modules over fake weights; with the kernel that computes nothing twice, where every layer has it."""
+    """The same modules over fake weights; every mixer with the kernel whose products count, where it has it."""
     fake = {id(p): nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad) for p in model.parameters()}
     shadow = copy.deepcopy(model, fake)
     shadow.set_activation_checkpointing("none")
-    if all("reference" in mixer.capabilities.kernels for mixer in shadow.mixers()):
-        shadow.set_kernel("reference")
+    for mixer in shadow.mixers():
+        if mixer.counted_kernel in mixer.capabilities.kernels:
+            mixer.register_forward_pre_hook(with_counted_kernel)
+    shadow.kernel = "reference"  # has the model make the mask that it reads
     return shadow
+
+
+def with_counted_kernel(mixer: Mixer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A hook that has one mixer run another kernel than the rest."""
+    x_BTH, context, *rest = inputs
+    return x_BTH, replace(context, kernel=mixer.counted_kernel), *rest
 
 
 def add_product_flops(sum_shape: Shape, left_shape: Shape, right_shape: Shape, **_: object) -> int:

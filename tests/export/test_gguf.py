@@ -203,6 +203,13 @@ def test_weights_that_the_type_cannot_hold_are_refused(
     [
         ({"norm": {"_target_": "bulba.model.norm.LayerNorm", "eps": 1e-5}}, "layer 0 has a norm of kind LayerNorm"),
         ({"norm_placement": "post"}, "layer 0 has its norms behind the residual sum"),
+        ({"qk_norm": True}, r"it has model\.qk_norm=True"),
+        ({"logit_cap": 15.0}, r"it has model\.logit_cap=15\.0"),
+        ({"position": "sinusoidal"}, r"it has model\.position=sinusoidal"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0, "original_max_seq_len": 32}},
+            r"it has model\.rope_scaling=",
+        ),
     ],
 )
 def test_what_is_not_a_llama_layer_is_refused_by_name(

@@ -91,6 +91,31 @@ def in_one_go(sampler: Sampler, step: int, num_micro_batches: int) -> tuple[list
     return list(torch.autograd.grad(total / count, list(model.parameters()))), float(total.detach()) / count
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_dropout_is_a_function_of_seed_and_step(file: TokenFile, tmp_path: Path) -> None:
+    """So a step draws the same whatever was drawn before it, and as a resumed run would."""
+
+    def losses(seed: int, max_steps: int) -> list[float]:
+        torch.manual_seed(seed)
+        sampler = Sampler(file, 24, mode="packed", seed=0, rows_per_micro_batch=2)
+        stage = make_stage(2, dropout=0.3)
+        stage.configure_optimizers = lambda: torch.optim.SGD(stage.parameters(), lr=0.0)  # type: ignore[method-assign]
+        seen: list[float] = []
+        record = L.pytorch.callbacks.LambdaCallback(
+            on_train_batch_end=lambda trainer, module, outputs, batch, index: seen.append(float(outputs["loss"]))
+        )
+        # Every step reads the same rows.
+        batches = SmallVocabulary(MicroBatches(sampler, 2, Share(), lambda: 5))
+        again = [list(itertools.islice(iter(batches), 2))] * max_steps
+        rows = [batch for step in again for batch in step]
+        make_trainer(tmp_path, 2, max_steps, callbacks=[record]).fit(stage, rows)
+        return seen
+
+    first, second = losses(1, 3), losses(2, 2)
+    assert first[:4] == second
+    assert len(set(first)) == 6  # micro-batches 0 and 1 of three steps, all drawn differently
+
+
 def assert_same_step(got: tuple[list[Tensor], float], expected: tuple[list[Tensor], float]) -> None:
     assert got[1] == pytest.approx(expected[1], rel=1e-6)
     largest = max(float(gradient.abs().max()) for gradient in expected[0])
