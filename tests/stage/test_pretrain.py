@@ -46,6 +46,16 @@ class SmallVocabulary:
             yield batch | {"inputs": inputs, "targets": torch.where(targets < 0, targets, targets % TINY["vocab_size"])}
 
 
+class Endless:
+    """The same micro-batches again and again."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.cycle(self.batches)
+
+
 class Step(L.Callback):
     """What the optimizer is given in each step."""
 
@@ -106,9 +116,8 @@ def test_dropout_is_a_function_of_seed_and_step(file: TokenFile, tmp_path: Path)
         )
         # Every step reads the same rows.
         batches = SmallVocabulary(MicroBatches(sampler, 2, Share(), lambda: 5))
-        again = [list(itertools.islice(iter(batches), 2))] * max_steps
-        rows = [batch for step in again for batch in step]
-        make_trainer(tmp_path, 2, max_steps, callbacks=[record]).fit(stage, rows)
+        step = list(itertools.islice(iter(batches), 2))
+        make_trainer(tmp_path, 2, max_steps, callbacks=[record]).fit(stage, Endless(step))
         return seen
 
     first, second = losses(1, 3), losses(2, 2)
