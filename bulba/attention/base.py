@@ -80,9 +80,14 @@ class AttentionContext:
 
 
 class Mixer(nn.Module, ABC):
-    """Base class of the attentions: one file, one YAML in conf/attention/, one row of the contract tests."""
+    """Base class of the attentions: one file, one YAML in conf/attention/, one row of the contract tests.
 
-    capabilities: ClassVar[Capabilities]
+    capabilities: of the class; an instance that is made of other mixers has its own. reversible: its layers run on two
+    streams, and the backward pass rebuilds their activations (bulba/model/reversible.py).
+    """
+
+    capabilities: Capabilities
+    reversible: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None = None) -> Tensor:

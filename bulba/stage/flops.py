@@ -2,7 +2,7 @@
 
 A multiply-add is two operations. Attention counts all T x T pairs, the half behind the causal mask too, and what a
 kernel computes twice (flash attention its scores) counts once, as in the model FLOPs utilisation of PaLM (Chowdhery et
-al. 2022, arXiv 2204.02311, appendix B). Norms, activations, softmax and the optimizer are left out, as there.
+al. 2022, arXiv 2204.02311, appendix B). So does what checkpointing and reversible layers compute again. Norms, activations, softmax and the optimizer are left out, as there.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def shadow_of(model: GPT) -> GPT:
     fake = {id(p): nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad) for p in model.parameters()}
     shadow = copy.deepcopy(model, fake)
     shadow.set_activation_checkpointing("none")
+    shadow.set_rebuild(False)
     if all("reference" in mixer.capabilities.kernels for mixer in shadow.mixers()):
         shadow.set_kernel("reference")
     return shadow
