@@ -2,8 +2,8 @@
 
 Hydra composes the config; this module only looks first, so that a mistake is answered with the nearest valid name
 and the file to look in. It also knows four short forms: `data.path=FOLDER` alone means `data=folder`,
-`attention.pattern=[standard,tropical]` and `attention.inner=tropical` take the attentions from their files, and `resume=RUN` takes the config from
-that run.
+`attention.pattern=[standard,tropical]` and `attention.inner=tropical` take the attentions from their files, and
+`resume=RUN` takes the config from that run.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def show(figure: Figure) -> list[str]:
         axes.grid(color="#eeeeee")
     left.legend(frameon=False)
     return [
-        f"a training step on {NUM_TOKENS} tokens holds {stored[0]:.1f} MB of activations with 1 layer; with "
-        f"{DEPTHS[-1]} layers {stored[-1]:.1f} MB where they are stored and {rebuilt[-1]:.1f} MB where they are rebuilt.",
+        f"a training step on {NUM_TOKENS} tokens holds {stored[0]:.1f} MB of activations with 1 layer;",
+        f"with {DEPTHS[-1]} layers {stored[-1]:.1f} MB where they are stored, {rebuilt[-1]:.1f} MB where they are rebuilt;",
         f"undoing {len(errors)} layers in fp32 gives the input back with a relative error of {errors[-1]:.1e}.",
     ]
 
@@ -66,8 +66,8 @@ def look(
     bottom.set_xticks(range(len(words)), words, rotation=90)
     most = int(added_T.argmax())
     return [
-        f"attention adds {float(added_T.mean()):.2f} times the norm of its normed input on average, most at {words[most]!r} "
-        f"({float(added_T[most]):.2f});",
+        f"attention adds {float(added_T.mean()):.2f} times the norm of its normed input on average, most at "
+        f"{words[most]!r} ({float(added_T[most]):.2f});",
         f"taken away again, it leaves the input with a relative error of at most {float(error_T.max()):.1e}.",
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,7 +70,7 @@ def demo_command(name: str, run: str | None = None, text: str | None = None, out
     for one, places in layers.items():
         for at in places:
             print(f"{one}, layer {at.layer}: {load(one).TITLE}")
-            look = lambda figure, at=at, demo=load(one): demo.look(at.mixer, at.x_BTH, at.context, words, figure)  # noqa: E731
+            look = partial(load(one).look, at.mixer, at.x_BTH, at.context, words)
             picture(Path(out) / f"{one}_layer_{at.layer:02d}.png", look, words_are_data=True)
 
 
@@ -125,7 +126,9 @@ def read_text(run: str, text: str) -> tuple[list[Seen], list[str]]:
     model = load_model(checkpoint.folder)
     ids = tokenizer.encode(text)
     if len(ids) > model.max_seq_len:
-        raise ConfigError(f"the text has {len(ids)} tokens and the model reads {model.max_seq_len}: give a shorter one.")
+        raise ConfigError(
+            f"the text has {len(ids)} tokens and the model reads {model.max_seq_len}: give a shorter one."
+        )
     return watch(model, torch.tensor([ids])), [word_of(tokenizer, token) for token in ids]
 
 

@@ -284,8 +284,8 @@ class GPT(nn.Module):
             for index, mixer in enumerate(self.mixers()):
                 if mixer.reversible:
                     raise UnsupportedError(
-                        f"layer {index} ({type(mixer).__name__}) rebuilds its activations anyway, so checkpointing would "
-                        "do nothing for it: set trainer.activation_checkpointing=none."
+                        f"layer {index} ({type(mixer).__name__}) rebuilds its activations anyway, so checkpointing "
+                        "would do nothing for it: set trainer.activation_checkpointing=none."
                     )
             self._require(
                 "recompute", "be computed again in the backward pass: set trainer.activation_checkpointing=none"

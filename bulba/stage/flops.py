@@ -2,7 +2,8 @@
 
 A multiply-add is two operations. Attention counts all T x T pairs, the half behind the causal mask too, and what a
 kernel computes twice (flash attention its scores) counts once, as in the model FLOPs utilisation of PaLM (Chowdhery et
-al. 2022, arXiv 2204.02311, appendix B). So does what checkpointing and reversible layers compute again. Norms, activations, softmax and the optimizer are left out, as there.
+al. 2022, arXiv 2204.02311, appendix B); so does what checkpointing and reversible layers compute again. Norms,
+activations, softmax and the optimizer are left out, as there.
 """
 
 from __future__ import annotations

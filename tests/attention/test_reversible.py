@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -69,8 +70,7 @@ def test_a_segment_is_the_formula_in_float64() -> None:
     x = model.embed_tokens(tokens(1, 7))
     first = second = x
     for layer in model.layers:
-        mix = lambda x, layer=layer: plain_attention(layer.self_attn.inner, layer.input_layernorm(x), model)
-        first = first + mix(second)
+        first = first + plain_attention(layer.self_attn.inner, layer.input_layernorm(second), model)
         second = second + layer.mlp(layer.post_attention_layernorm(first))
     expected = model.norm(first + second - x)
     got = model(tokens(1, 7))
@@ -110,7 +110,9 @@ def test_rebuilt_activations_give_the_gradients_of_stored_ones(kernel: str, auto
         assert (stored - rebuilt).norm() <= tolerance * stored.norm()
 
 
-@pytest.mark.parametrize("dropouts", [{"dropout": 0.3}, {"attention_dropout": 0.3}, {"dropout": 0.2, "attention_dropout": 0.2}])
+@pytest.mark.parametrize(
+    "dropouts", [{"dropout": 0.3}, {"attention_dropout": 0.3}, {"dropout": 0.2, "attention_dropout": 0.2}]
+)
 def test_dropout_is_drawn_again_as_it_was(dropouts: dict[str, float]) -> None:
     results = []
     for rebuild in (False, True):
@@ -150,7 +152,7 @@ def test_second_derivatives_are_refused() -> None:
     weights = list(model.layers.parameters())
     (first, *_) = torch.autograd.grad(model(tokens(1, 5)).square().sum(), weights, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.autograd.grad(first.sum(), weights)
+        first.sum().backward()
 
 
 def test_a_copy_has_segments_of_its_own() -> None:
@@ -164,7 +166,7 @@ def test_a_copy_has_segments_of_its_own() -> None:
 
 def step_bytes(num_layers: int, rebuild: bool, compiled: bool = False) -> int:
     """The most that activations, and what passes in the backward pass, take in a step at a time."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True) if compiled else nullcontext():
         model = reversible_gpt(num_layers=num_layers, kernel="flash")
         model.set_rebuild(rebuild)
         rows = torch.zeros(4, 64, dtype=torch.int64)
@@ -188,12 +190,13 @@ def test_memory_does_not_grow_with_depth() -> None:
     assert step_bytes(16, rebuild=False) > 3 * step_bytes(4, rebuild=False) > 3 * few
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_depth_as_torch_compile_would_split_it() -> None:
     # All gradients leave the compiled backward pass together.
-    size = lambda model: sum(p.nbytes for p in model.layers.parameters())
-    added = step_bytes(8, True, compiled=True) - step_bytes(4, True, compiled=True)
-    assert added <= 1.01 * size(reversible_gpt(num_layers=4))
-    assert step_bytes(8, False, compiled=True) - step_bytes(4, False, compiled=True) > 3 * added
+    gradient_bytes = sum(p.nbytes for p in reversible_gpt(num_layers=3).layers.parameters())
+    added = step_bytes(6, True, compiled=True) - step_bytes(3, True, compiled=True)
+    assert added <= 1.01 * gradient_bytes
+    assert step_bytes(6, False, compiled=True) - step_bytes(3, False, compiled=True) > 3 * added
 
 
 MEASURE = """
