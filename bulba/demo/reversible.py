@@ -36,16 +36,18 @@ def show(figure: Figure) -> list[str]:
     left.set_ylabel("MB")
     left.set_ylim(0)
     left.set_title("Activations of a training step")
-    right.semilogy(range(1, len(errors) + 1), errors, "o-", color="#0072b2", markersize=4)
+    rounding = torch.finfo(torch.float32).eps
+    right.plot(range(1, len(errors) + 1), [error / rounding for error in errors], "o-", color="#0072b2", markersize=4)
     right.set_xlabel("layers undone")
-    right.set_ylabel("largest error, relative to the largest value")
-    right.set_title("Streams computed back, fp32")
+    right.set_ylabel(f"largest error / largest value, in units of {rounding:.1e}")
+    right.set_ylim(0)
+    right.set_title("Streams computed back, in steps of fp32")
     for axes in (left, right):
         axes.grid(color="#eeeeee")
     left.legend(frameon=False)
     return [
         f"a training step on {NUM_TOKENS} tokens holds {stored[0]:.1f} MB of activations with 1 layer;",
-        f"with {DEPTHS[-1]} layers {stored[-1]:.1f} MB where they are stored, {rebuilt[-1]:.1f} MB where they are rebuilt;",
+        f"with {DEPTHS[-1]} layers {stored[-1]:.1f} MB where they are stored, {rebuilt[-1]:.1f} MB where rebuilt;",
         f"undoing {len(errors)} layers in fp32 gives the input back with a relative error of {errors[-1]:.1e}.",
     ]
 

@@ -53,9 +53,12 @@ def demo_command(name: str, run: str | None = None, text: str | None = None, out
             print(f"{one:<12} {load(one).TITLE}")
         return
     if name != "all" and name not in demo_names():
-        raise ConfigError(f"demo {name} does not exist{nearest(name, [*demo_names(), 'all', 'list'])}.")
+        hint = nearest(name, [*demo_names(), "all", "list"])
+        raise ConfigError(f"demo {name} does not exist{hint}{'' if hint.endswith('?') else '.'}")
     if (run is None) != (text is None):
         raise ConfigError('run and text go together: demo NAME run=last text="a sentence for the run to read".')
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ConfigError(f"out={out} is a file: give a folder for the pictures.")
     chosen = demo_names() if name == "all" else [name]
     if run is None or text is None:
         for one in chosen:

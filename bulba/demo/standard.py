@@ -42,7 +42,7 @@ def show(figure: Figure) -> list[str]:
     axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
     axes.set_xlabel("head width D")
     axes.set_ylabel(f"tokens read, of {NUM_KEYS}")
-    axes.set_title("Without the division a wide head reads one token alone")
+    axes.set_title("Without the division a wide head reads hardly more than one token")
     axes.grid(color="#eeeeee")
     axes.legend(frameon=False)
     return [

@@ -28,7 +28,7 @@ def shard(model: GPT, mesh: DeviceMesh) -> None:
 
 
 def check_shardable(model: GPT) -> None:
-    """UnsupportedError for reversible layers: they call the parts of a block, whose weights are whole in its own call."""
+    """UnsupportedError for reversible layers: they call parts of a block, whose weights are whole in its call."""
     if model.has_reversible:
         raise UnsupportedError(
             "trainer.strategy=fsdp2 does not work with reversible layers, whose weights would be shared out when the "
