@@ -21,7 +21,7 @@ ties it to its gradient. Dropout cannot be drawn a second time there and is refu
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -242,10 +242,10 @@ def _(x: Tensor, gradient: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-def parts(layers: Sequence[nn.Module]) -> list[tuple[int, Block | Segment]]:
+def parts(layers: Iterable[nn.Module]) -> list[tuple[int, Block | Segment]]:
     """The layers in order, neighbours that are reversible as one segment; each with the number of its first layer."""
     found: list[tuple[int, Block | Segment]] = []
-    numbered = enumerate(cast("Sequence[Block]", layers))
+    numbered = enumerate(cast("Iterable[Block]", layers))
     for reversible, group in itertools.groupby(numbered, lambda one: one[1].self_attn.reversible):
         members = list(group)
         if reversible:
