@@ -90,6 +90,13 @@ def doctor(settings: Settings = None) -> None:
     call(doctor_command, settings)
 
 
+@app.command(help=help_text("demo"))
+def demo(name: Annotated[str, typer.Argument(metavar="list|NAME|all")], settings: Settings = None) -> None:
+    from bulba.demo.run import demo_command
+
+    call(demo_command, [f"name={name}", *(settings or [])])
+
+
 @app.command(help=help_text("info"))
 def info(settings: Settings = None) -> None:
     from bulba.report.presets import presets_table

@@ -91,6 +91,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Що пішло не так у завершеному запуску і що змінити: doctor run=RUN",
         "ru": "Что пошло не так в завершённом запуске и что изменить: doctor run=RUN",
     },
+    "demo": {
+        "en": 'An attention\'s theorem at work, in numbers and a picture: demo list, demo NAME, demo NAME run=last text="..."',
+        "be": 'Тэарэма механізма ўвагі ў справе, лікамі і на малюнку: demo list, demo НАЗВА, demo НАЗВА run=last text="..."',
+        "uk": 'Теорема механізму уваги в дії, числами й на малюнку: demo list, demo НАЗВА, demo НАЗВА run=last text="..."',
+        "ru": 'Теорема механизма внимания в деле, числами и на рисунке: demo list, demo ИМЯ, demo ИМЯ run=last text="..."',
+    },
     "bench": {
         "en": "Measurements of a finished run.",
         "be": "Вымярэнні скончанага запуску.",

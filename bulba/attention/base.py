@@ -80,12 +80,17 @@ class AttentionContext:
 
 
 class Mixer(nn.Module, ABC):
-    """Base class of the attentions: one file, one YAML in conf/attention/, one row of the contract tests."""
+    """Base class of the attentions: one file, one YAML in conf/attention/, one row of the contract tests.
 
-    capabilities: ClassVar[Capabilities]
-    # Whose products are the FLOPs of the mixer: `reference`, which computes nothing twice, or `flash` where that one
-    # does less work in the first place.
-    counted_kernel: ClassVar[Kernel] = "reference"
+    capabilities: of the class; an instance that is made of other mixers has its own. counted_kernel: the one whose
+    products are the FLOPs of the mixer: `reference`, which computes nothing twice, or `flash` where that one does less
+    work in the first place. reversible: its layers run on two streams, and the backward pass rebuilds their activations
+    (bulba/model/reversible.py).
+    """
+
+    capabilities: Capabilities
+    counted_kernel: Kernel = "reference"
+    reversible: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None = None) -> Tensor:

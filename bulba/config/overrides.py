@@ -1,9 +1,9 @@
 """The command line of train.py, checked before Hydra runs: unknown choices and keys in one sentence.
 
 Hydra composes the config; this module only looks first, so that a mistake is answered with the nearest valid name
-and the file to look in. It also knows three short forms: `data.path=FOLDER` alone means `data=folder`,
-`attention.pattern=[standard,tropical]` takes the attentions from their files, and `resume=RUN` takes the config from
-that run.
+and the file to look in. It also knows four short forms: `data.path=FOLDER` alone means `data=folder`,
+`attention.pattern=[standard,tropical]` and `attention.inner=tropical` take the attentions from their files, and
+`resume=RUN` takes the config from that run.
 """
 
 from __future__ import annotations
@@ -73,14 +73,17 @@ def expand(words: list[str]) -> list[str]:
     """Spell out the short forms.
 
     `data.path=X` (and `data.sources=X`) without a choice of data is `data=folder data.path=X`, and
-    `attention.pattern=[a,b]` is `attention=hybrid` with the files of a and b as its mixers.
+    `attention.pattern=[a,b]` is `attention=hybrid` with the files of a and b as its mixers. `attention.inner=a` is the
+    file of a as the inner attention of another.
     """
     keys = [word.lstrip("+").split("=", 1)[0] for word in words]
     if any(key in FOLDER_KEYS for key in keys) and "data" not in keys:
         words = ["data=folder", *words]
+    files = sorted(path.stem for path in (CONF / "attention").glob("*.yaml"))
+    inner = {f"attention.inner={name}": f"+attention@attention.inner={name}" for name in files}
+    words = [inner.get(word, word) for word in words]
     if "attention.pattern" in keys and "attention" not in keys:
         pattern = next(word for word in words if word.startswith("attention.pattern="))
-        files = sorted(path.stem for path in (CONF / "attention").glob("*.yaml"))
         named = [name for name in dict.fromkeys(re.findall(r"\w+", pattern.partition("=")[2])) if name in files]
         return ["attention=hybrid", *(f"+attention@attention.mixers.{name}={name}" for name in named), *words]
     return words

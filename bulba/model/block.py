@@ -36,7 +36,15 @@ class Block(nn.Module):
 
     def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None) -> Tensor:
         if self.norm_placement == "pre":
-            x_BTH = x_BTH + self.dropout(self.self_attn(self.input_layernorm(x_BTH), context, cache))
-            return x_BTH + self.dropout(self.mlp(self.post_attention_layernorm(x_BTH)))
+            x_BTH = x_BTH + self.attend(x_BTH, context, cache)
+            return x_BTH + self.feed(x_BTH)
         x_BTH = self.input_layernorm(x_BTH + self.dropout(self.self_attn(x_BTH, context, cache)))
         return self.post_attention_layernorm(x_BTH + self.dropout(self.mlp(x_BTH)))
+
+    def attend(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None) -> Tensor:
+        """What attention adds to the stream with `pre` norm."""
+        return self.dropout(self.self_attn(self.input_layernorm(x_BTH), context, cache))
+
+    def feed(self, x_BTH: Tensor) -> Tensor:
+        """What the feed-forward adds to the stream with `pre` norm."""
+        return self.dropout(self.mlp(self.post_attention_layernorm(x_BTH)))

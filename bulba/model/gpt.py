@@ -23,7 +23,16 @@ from bulba.model.block import Block, NormPlacement
 from bulba.model.head import Head
 from bulba.model.init import init_weights
 from bulba.model.pattern import mixer_nodes, used_mixers
-from bulba.model.position import PositionScheme, alibi_slopes, check_positions, rotary_tables, rotate, sinusoidal
+from bulba.model.position import (
+    PositionScheme,
+    Rotation,
+    alibi_slopes,
+    check_positions,
+    keep_as_it_is,
+    rotary_tables,
+    sinusoidal,
+)
+from bulba.model.reversible import Segment, parts
 from bulba.packing import document_mask, document_offsets
 
 MODEL_TARGETS = ("bulba.model.", "bulba.attention.")
@@ -153,6 +162,7 @@ class GPT(nn.Module):
             )
             for node in nodes
         )
+        self.parts = parts(self.layers)  # a plain list: the blocks have one place among the modules
         # Post-norm blocks already end with a norm.
         self.norm = make(norm, size=hidden_size) if norm_placement == "pre" else nn.Identity()
         self.lm_head = None if tie_embeddings else nn.Linear(hidden_size, vocab_size, bias=False)
@@ -162,6 +172,8 @@ class GPT(nn.Module):
             self._require("alibi", "take the slopes of ALiBi: choose another model.position")
         if qk_norm:
             self._require("qk_norm", "norm its q and k: set model.qk_norm=false")
+        if norm_placement == "post" and self.has_reversible:
+            raise ConfigError("reversible layers need the norm before them: set model.norm_placement=pre.")
         if attention_dropout:
             self._require("dropout", "drop attention weights: set model.attention_dropout=0")
         init_weights(self, init_std, num_layers)
@@ -209,8 +221,12 @@ class GPT(nn.Module):
         )
         keeping = self.activation_checkpointing if cache is None and torch.is_grad_enabled() else "none"
         x_BTH = self._embed(tokens_BT, positions_BT)
-        for index, layer in enumerate(self.layers):
-            x_BTH = call_block(keeping, layer, x_BTH, context, None if cache is None else cache.layers[index])
+        for index, part in self.parts:
+            if isinstance(part, Segment):
+                caches = None if cache is None else cache.layers[index : index + len(part.layers)]
+                x_BTH = part(x_BTH, context, caches)
+            else:
+                x_BTH = call_block(keeping, part, x_BTH, context, None if cache is None else cache.layers[index])
         if cache is not None:
             cache.length += num_tokens
         return self.norm(x_BTH)
@@ -253,6 +269,11 @@ class GPT(nn.Module):
 
         Raises UnsupportedError where the device has none.
         """
+        if compiled and self.draws_random_numbers and self.has_reversible:
+            raise UnsupportedError(
+                "reversible layers cannot draw their dropout a second time in compiled code: set model.dropout=0 and "
+                "model.attention_dropout=0, or choose mode=eager or mode=flash."
+            )
         shape = (self.kernel, compiled, num_rows, num_tokens, dtype, device)
         self.backend = "; ".join(dict.fromkeys(mixer.choose_backend(*shape) for mixer in self.mixers()))
         return self.backend
@@ -260,10 +281,27 @@ class GPT(nn.Module):
     def set_activation_checkpointing(self, kind: ActivationCheckpointing) -> None:
         """Choose what the backward pass finds stored (bulba/model/activations.py); UnsupportedError names the layer."""
         if kind != "none":
+            for index, mixer in enumerate(self.mixers()):
+                if mixer.reversible:
+                    raise UnsupportedError(
+                        f"layer {index} ({type(mixer).__name__}) rebuilds its activations anyway, so checkpointing "
+                        "would do nothing for it: set trainer.activation_checkpointing=none."
+                    )
             self._require(
                 "recompute", "be computed again in the backward pass: set trainer.activation_checkpointing=none"
             )
         self.activation_checkpointing = kind
+
+    @property
+    def has_reversible(self) -> bool:
+        """Whether any layer rebuilds its activations in the backward pass (bulba/model/reversible.py)."""
+        return any(isinstance(part, Segment) for _, part in self.parts)
+
+    def set_rebuild(self, rebuild: bool) -> None:
+        """Choose whether reversible layers rebuild their activations, or store them as others do."""
+        for _, part in self.parts:
+            if isinstance(part, Segment):
+                part.rebuild = rebuild
 
     def mixers(self) -> list[Mixer]:
         """The attention of every layer, first to last."""
@@ -293,10 +331,9 @@ class GPT(nn.Module):
 
     def _rotation(self, positions_BT: Tensor) -> Callable[[Tensor], Tensor]:
         if self.position != "rope":
-            return lambda x_BNTD: x_BNTD
+            return keep_as_it_is
         assert self.rope_base is not None
-        cos, sin = rotary_tables(positions_BT, self.head_dim, self.rope_base, self.rope_scaling)
-        return partial(rotate, cos_B1TK=cos, sin_B1TK=sin)
+        return Rotation(*rotary_tables(positions_BT, self.head_dim, self.rope_base, self.rope_scaling))
 
     def _slopes(self, device: torch.device) -> Tensor | None:
         if self.position != "alibi":

@@ -115,6 +115,22 @@ def rotate(x_BNTD: Tensor, cos_B1TK: Tensor, sin_B1TK: Tensor) -> Tensor:
     return torch.cat(turned, -1).to(x_BNTD.dtype)
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """`rotate` by given tables, as `AttentionContext.rotate`."""
+
+    cos_B1TK: Tensor
+    sin_B1TK: Tensor
+
+    def __call__(self, x_BNTD: Tensor) -> Tensor:
+        return rotate(x_BNTD, self.cos_B1TK, self.sin_B1TK)
+
+
+def keep_as_it_is(x_BNTD: Tensor) -> Tensor:
+    """`AttentionContext.rotate` where positions are not rotary."""
+    return x_BNTD
+
+
 def sinusoidal(positions_BT: Tensor, hidden_size: int, base: float) -> Tensor:
     """The table of Vaswani et al. at these positions, [B, T, H] fp32."""
     exponents = torch.arange(0, hidden_size, 2, dtype=torch.float32, device=positions_BT.device) / hidden_size

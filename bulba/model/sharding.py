@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from bulba.errors import UnsupportedError
+
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
@@ -19,9 +21,19 @@ def shard(model: GPT, mesh: DeviceMesh) -> None:
     """
     from torch.distributed.fsdp import fully_shard
 
+    check_shardable(model)
     for layer in model.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
+
+
+def check_shardable(model: GPT) -> None:
+    """UnsupportedError for reversible layers: they call parts of a block, whose weights are whole in its call."""
+    if model.has_reversible:
+        raise UnsupportedError(
+            "trainer.strategy=fsdp2 does not work with reversible layers, whose weights would be shared out when the "
+            "backward pass rebuilds their activations: set trainer.strategy=ddp, or choose another attention."
+        )
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from bulba.device import DTYPES, choose_device, choose_precision
 from bulba.errors import ConfigError
 from bulba.mode import Mode
 from bulba.model.gpt import GPT
+from bulba.model.sharding import check_shardable
 from bulba.run.trainer import check_strategy
 
 
@@ -33,6 +34,8 @@ def check_config(config: DictConfig) -> None:
         model = build(config.model, path="model", vocab_size=1)
     model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
     check_strategy(config)
+    if config.trainer.get("strategy", "auto") == "fsdp2":
+        check_shardable(model)
     mode: Mode = build(config.mode, path="mode")
     mode.check(device, one_call_per_step=one_call_per_step(config))
     settle_kernel(config, mode, model, device)

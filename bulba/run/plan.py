@@ -24,6 +24,7 @@ from bulba.peak import synchronize
 from bulba.report.plan import print_plan
 from bulba.run.check import check_config
 from bulba.run.predict import Memory, predict_memory
+from bulba.run.restart import can_checkpoint
 from bulba.run.stage import build_stage, num_micro_batches
 from bulba.stage.flops import row_flops
 
@@ -125,7 +126,7 @@ def changes(config: DictConfig) -> Iterator[str]:
             yield f"data.micro_batch_size={rows}"
     if config.mode.kernel == "reference":
         yield f"mode={'both' if config.mode.compile else 'flash'}"
-    if config.trainer.get("activation_checkpointing") == "none":
+    if config.trainer.get("activation_checkpointing") == "none" and can_checkpoint(config):
         yield "trainer.activation_checkpointing=full"
     if config.trainer.precision == "fp32":
         yield "trainer.precision=bf16"

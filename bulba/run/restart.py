@@ -16,6 +16,7 @@ import torch
 from omegaconf import DictConfig
 
 from bulba.checkpoint import list_checkpoints
+from bulba.config.build import build
 from bulba.errors import ConfigError, TrainingError, UnsupportedError
 from bulba.run.finish import say
 from callbacks.guard import RollBack
@@ -82,12 +83,23 @@ def smaller_micro_batch(config: DictConfig) -> int | None:
     return next((size for size in range(config.data.micro_batch_size // 2, 0, -1) if rows % size == 0), None)
 
 
+def can_checkpoint(config: DictConfig) -> bool:
+    """Whether activation checkpointing is to be had with the attention of `config`."""
+    with torch.device("meta"):
+        model = build(config.model, path="model", vocab_size=1)
+    try:
+        model.set_activation_checkpointing("full")
+    except UnsupportedError:
+        return False
+    return True
+
+
 def explain_out_of_memory(config: DictConfig, micro_batch_size: int | None, error: BaseException) -> str:
     """One sentence: what was too much, and the settings that take less."""
     settings = []
     if micro_batch_size is not None:
         settings.append(f"data.micro_batch_size={micro_batch_size} (the same training in smaller parts)")
-    if config.trainer.get("activation_checkpointing", "full") != "full":
+    if config.trainer.get("activation_checkpointing", "full") != "full" and can_checkpoint(config):
         settings.append("trainer.activation_checkpointing=full (the same training, slower)")
     settings.append(f"data.seq_len={config.data.seq_len // 2} (another training)")
     reason = str(error).split(". ")[0].splitlines()[0]

@@ -2,8 +2,9 @@
 
 A multiply-add is two operations. Attention counts all T x T pairs, the half behind the causal mask too, and what a
 kernel computes twice (flash attention its scores) counts once, as in the model FLOPs utilisation of PaLM (Chowdhery et
-al. 2022, arXiv 2204.02311, appendix B). Norms, activations, softmax and the optimizer are left out, as there. A mixer
-that is made of other operations than products says how many (`Mixer.other_flops`).
+al. 2022, arXiv 2204.02311, appendix B); so does what checkpointing and reversible layers compute again. Norms,
+activations, softmax and the optimizer are left out, as there. A mixer that is made of other operations than products
+says how many (`Mixer.other_flops`).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def shadow_of(model: GPT) -> GPT:
     fake = {id(p): nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad) for p in model.parameters()}
     shadow = copy.deepcopy(model, fake)
     shadow.set_activation_checkpointing("none")
+    shadow.set_rebuild(False)
     for mixer in shadow.mixers():
         if mixer.counted_kernel in mixer.capabilities.kernels:
             mixer.register_forward_pre_hook(with_counted_kernel)

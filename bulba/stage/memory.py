@@ -118,9 +118,7 @@ def compiled_like(model: nn.Module) -> Callable[..., Tensor]:
     names = [name for name, _ in model.named_parameters()]
 
     def call(parameters: list[Tensor], *inputs: Tensor) -> Tensor:
-        # Attention may be another one in compiled code (bulba/attention/blocked.py).
-        with patch("torch.compiler.is_compiling", lambda: True):
-            return functional_call(model, dict(zip(names, parameters, strict=True)), inputs)
+        return functional_call(model, dict(zip(names, parameters, strict=True)), inputs)
 
     def partition(graph: Any, inputs: Any, **options: Any) -> Any:
         joint_graph_passes(graph)
@@ -139,4 +137,10 @@ def compiled_like(model: nn.Module) -> Callable[..., Tensor]:
         partition_fn=partition,
         decompositions=select_decomp_table(),
     )
-    return lambda *inputs: compiled([parameter for _, parameter in model.named_parameters()], *inputs)
+
+    def run(*inputs: Tensor) -> Tensor:
+        # Attention may be another one in compiled code (bulba/attention/blocked.py), in both passes.
+        with patch("torch.compiler.is_compiling", lambda: True):
+            return compiled([parameter for _, parameter in model.named_parameters()], *inputs)
+
+    return run

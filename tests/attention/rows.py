@@ -47,4 +47,9 @@ ROWS = {
         params=projections,
         forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
     ),
+    # With standard inside; its memory does not grow with the depth either (test_reversible.py).
+    "reversible": Row(
+        params=projections,
+        forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
+    ),
 }
