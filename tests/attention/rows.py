@@ -42,9 +42,26 @@ def pairs_flops(shape: MixerShape, num_tokens: int) -> int:
     return 4 * num_tokens**2 * widths(shape)[0]
 
 
+def surreal_params(shape: MixerShape) -> int:
+    """Two levels of q, k and v, one output projection, one omega a head."""
+    width, kv_width = widths(shape)
+    return shape.hidden_size * (3 * width + 4 * kv_width) + shape.num_heads
+
+
 ROWS = {
     "standard": Row(
         params=projections,
         forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
+    ),
+    "surreal": Row(
+        params=surreal_params,
+        # Of two numbers with two levels three products of levels are kept.
+        forward_flops=lambda shape, tokens: (
+            2 * tokens * (surreal_params(shape) - shape.num_heads) + 3 * pairs_flops(shape, tokens)
+        ),
+    ),
+    "tropical": Row(
+        params=projections,
+        forward_flops=lambda shape, tokens: 2 * tokens * projections(shape),
     ),
 }
