@@ -12,8 +12,8 @@ Sources: Litvinov; "Tropical Attention", Hashemi et al. 2025 (arXiv 2505.17190).
 Theorems: y moves by no more than max |ds| + max |dv|; a constant added to v is added to y; and the certificate: with
 the margin, the gap between the best s_ij + v_jc and the runner-up, no change of them below margin / 2 changes j.
 
-Gradient at tau = 0: through the chosen j alone, and in a score through the d that is the maximum (minimum), the first
-of them where several are; each is a subgradient. At tau > 0 the keys share it by exp((s_ij + v_jc - y_ic) / tau).
+Gradient at tau = 0: through the chosen j alone, and in a score through the d that is the maximum (minimum), one of them
+where several are; each is a subgradient. At tau > 0 the keys share it by exp((s_ij + v_jc - y_ic) / tau).
 
 Cost: 5 T^2 D elementary operations a head forward and no matrix products. Memory: O(T) for kernel `flash`: blocks of
 queries, of which no more than CHANNELS differences a pair of tokens are held at a time (none in compiled code, where
@@ -131,22 +131,24 @@ class BlockedTropical(torch.autograd.Function):
         slopes_N: Tensor | None,
     ) -> Tensor:
         q, k, v = widen(q_BNTD, k_BGSD, v_BGSD)
-        outs, places = [], []
+        rows: list[Tensor] = []
+        row_places: list[Tensor] = []
         for start, end in blocks(q_BNTD.shape[2]):
             scores_BGRWS = block_scores(q, k, rule, documents_BT, slopes_N, start, end)
-            pieces = []
+            outs, places = [], []
             for columns in channels(v):
                 sums_BGRWSC = scores_BGRWS[..., None] + v[..., None, : scores_BGRWS.shape[-1], columns]
                 if rule.temperature:
-                    pieces.append((smooth_maximum(sums_BGRWSC, rule.temperature), sums_BGRWSC.new_empty(0)))
+                    outs.append(smooth_maximum(sums_BGRWSC, rule.temperature))
                 else:
-                    pieces.append(largest(sums_BGRWSC, -2))
-            y_BGRWD, chosen_BGRWD = (torch.cat(both, -1) for both in zip(*pieces, strict=True))
-            outs.append(y_BGRWD)
-            places.append(chosen_BGRWD)
-        y_BNTD = torch.cat(outs, 3).flatten(1, 2)
+                    most, chosen = sums_BGRWSC.max(-2)
+                    outs.append(most)
+                    places.append(chosen)
+            rows.append(torch.cat(outs, -1))
+            row_places += [torch.cat(places, -1)] if places else []
+        y_BNTD = torch.cat(rows, 3).flatten(1, 2)
         # Of the exact maximum the backward pass needs the place, of the smooth one the value.
-        kept = y_BNTD if rule.temperature else torch.cat(places, 3).flatten(1, 2)
+        kept = torch.cat(row_places, 3).flatten(1, 2) if row_places else y_BNTD
         ctx.rule = rule
         ctx.save_for_backward(q_BNTD, k_BGSD, v_BGSD, documents_BT, slopes_N, kept)
         return y_BNTD.to(v_BGSD.dtype)
@@ -182,7 +184,7 @@ def exact_backward(
             k_BGYD = k_BGSD.gather(2, keys_BGY[..., None].expand(-1, -1, -1, width))
             k_BGXCD = k_BGYD.unflatten(2, (end - start, -1))
             pairs = parts(q_BGXD[:, :, start:end, None], k_BGXCD, rule)
-            pieces.append([largest(pair, -1)[1] for pair in pairs])
+            pieces.append([pair.argmax(-1) for pair in pairs])
         found.append([torch.cat(places, -1) for places in zip(*pieces, strict=True)])
     for (of_q, of_k), *places in zip(signs(rule), *found, strict=True):
         channel_BGXD = torch.cat(places, 2)
@@ -245,7 +247,7 @@ def reference_attention(
     if rule.temperature:
         y_BGRTD = smooth_maximum(scores[..., None] + v[..., None, :, :], rule.temperature)
         return y_BGRTD.flatten(1, 2).to(v_BGSD.dtype)
-    chosen = [largest(scores.detach()[..., None] + v.detach()[..., None, :, c], -2)[1] for c in channels(v)]
+    chosen = [(scores.detach()[..., None] + v.detach()[..., None, :, c]).argmax(-2) for c in channels(v)]
     chosen_BGRTD = torch.cat(chosen, -1)
     y_BGRTD = scores.gather(-1, chosen_BGRTD) + v.gather(-2, chosen_BGRTD)
     return y_BGRTD.flatten(1, 2).to(v_BGSD.dtype)
@@ -265,7 +267,7 @@ def choices(
         num_keys, pieces = scores_BGRWS.shape[-1], []
         for columns in channels(v):
             sums_BGRWSC = scores_BGRWS[..., None] + v[..., None, :num_keys, columns]
-            most, chosen = largest(sums_BGRWSC, -2)
+            most, chosen = sums_BGRWSC.max(-2)
             is_chosen = torch.arange(num_keys, device=v.device)[:, None] == chosen[..., None, :]
             pieces.append((chosen, most - sums_BGRWSC.masked_fill(is_chosen, -torch.inf).amax(-2)))
         chosen, margin = (torch.cat(both, -1) for both in zip(*pieces, strict=True))
@@ -318,7 +320,7 @@ def places_of_parts(q_BGRWD: Tensor, k_BGRSD: Tensor, rule: Rule) -> list[Tensor
     found: list[tuple[Tensor, Tensor]] = []
     for columns in channels(q_BGRWD):
         pairs = parts(q_BGRWD[..., :, None, columns], k_BGRSD[..., None, :, columns], rule)
-        most = [largest(pair, -1) for pair in pairs]
+        most = [tuple(pair.max(-1)) for pair in pairs]
         if not found:
             found = most
             continue
@@ -366,9 +368,3 @@ def smooth_maximum(sums_BGRWSC: Tensor, temperature: float) -> Tensor:
     most = sums_BGRWSC.amax(-2, keepdim=True)
     total = ((sums_BGRWSC - most) / temperature).exp().sum(-2)
     return most.squeeze(-2) + temperature * total.log()
-
-
-def largest(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The largest along `dim`, and the first place of it."""
-    most, place = x.max(dim)
-    return most, place

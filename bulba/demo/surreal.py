@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,22 +48,19 @@ def show(figure: Figure) -> list[str]:
 
 def break_ties(figure: Figure) -> list[str]:
     """Three keys with the same level 0, and a fourth below: what level 1 does at several omegas."""
-    scores = [torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([-1.0, 0.0, 1.0, 4.0])]
+    scores = [torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([-1.0, 0.0, 1.0, 2.0])]
     weights, moved = softmax(scores)
     axes, omegas = figure.add_subplot(1, 2, 2), (float("inf"), 16.0, 8.0, 4.0)
     for place, omega in enumerate(omegas):
         label = "level 0 alone" if omega == float("inf") else f"omega = {omega:.0f}"
         axes.bar(torch.arange(4) + 0.2 * (place - 1.5), weights + moved / omega, 0.18, label=label)
     names = ["A", "B", "C", "D"]
-    axes.set_xticks(range(4), [f"{n}\n{a:.0f} + {b:.0f}/omega" for n, a, b in zip(names, *scores, strict=True)])
+    axes.set_xticks(range(4), [f"{n}\n{a:.0f} {b:+.0f}/omega" for n, a, b in zip(names, *scores, strict=True)])
     axes.set(xlabel="key and its score", ylabel="share of attention", title="Level 1 breaks the tie of A, B and C")
     axes.set_ylim(0, 0.5)
     axes.legend()
     order = sorted(range(4), key=lambda one: [float(level[one]) for level in scores])
-    checks = [
-        bool(is_less([x[a] for x in scores], [x[b] for x in scores]))
-        for a, b in zip(order[:-1], order[1:], strict=True)
-    ]
+    checks = [bool(is_less([x[a] for x in scores], [x[b] for x in scores])) for a, b in pairwise(order)]
     shares = weights + moved / 8
     return [
         f"Keys in the order of surreal numbers: {' < '.join(names[one] for one in order)} "

