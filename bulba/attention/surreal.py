@@ -205,12 +205,12 @@ class BlockedSurreal(torch.autograd.Function):
         k_reversed, width, outs = reverse(k_BGSL, levels), q_BNTL.shape[-1] // levels, []
         for start, end in blocks(q_BNTL.shape[2]):
             scores = block_scores(q_BNTL, k_reversed, levels, documents_BT, slopes_N, start, end)
-            y_BGWL = None
-            for a, weights_BGWS in enumerate(softmax(scores)):
-                added = weights_BGWS.to(v_BGSL.dtype) @ v_BGSL[:, :, : scores[0].shape[-1], : (levels - a) * width]
-                y_BGWL = added if y_BGWL is None else y_BGWL + F.pad(added, (a * width, 0))
-            assert y_BGWL is not None
-            outs.append(ungroup(y_BGWL, q_BNTL.shape[1]))
+            last = scores[0].shape[-1]
+            parts = [
+                weights_BGWS.to(v_BGSL.dtype) @ v_BGSL[:, :, :last, : (levels - n) * width]
+                for n, weights_BGWS in enumerate(softmax(scores))
+            ]
+            outs.append(ungroup(add_up(parts, levels * width, at_end=True), q_BNTL.shape[1]))
         y_BNTL = torch.cat(outs, 2)
         ctx.levels = levels
         ctx.save_for_backward(q_BNTL, k_BGSL, v_BGSL, documents_BT, slopes_N, y_BNTL)
@@ -222,7 +222,11 @@ class BlockedSurreal(torch.autograd.Function):
         levels, (num_heads, num_groups) = ctx.levels, (q_BNTL.shape[1], k_BGSL.shape[1])
         k_reversed, width = reverse(k_BGSL, levels), q_BNTL.shape[-1] // levels
         wide = torch.promote_types(q_BNTL.dtype, torch.float32)
-        grad_q, grad_k, grad_v = [], torch.zeros_like(k_BGSL, dtype=wide), torch.zeros_like(v_BGSL, dtype=wide)
+        grad_q: list[Tensor] = []
+        # For k and v one sum per level of the scores and weights, as wide as what that level reaches: sums into columns
+        # of a common one would make torch.compile nest its code without end.
+        parts_k = [torch.zeros_like(k_BGSL[..., : (n + 1) * width], dtype=wide) for n in range(levels)]
+        parts_v = [torch.zeros_like(v_BGSL[..., : (levels - n) * width], dtype=wide) for n in range(levels)]
         for start, end in blocks(q_BNTL.shape[2]):
             scores = block_scores(q_BNTL, k_reversed, levels, documents_BT, slopes_N, start, end)
             last, weights = scores[0].shape[-1], softmax(scores)
@@ -233,17 +237,23 @@ class BlockedSurreal(torch.autograd.Function):
                 along_BGW1 = (upper_BGWL.to(wide) * y_BGWL[..., lower].to(wide)).sum(-1, keepdim=True)
                 against_BGWS = (upper_BGWL @ v_BGSL[:, :, :last, lower].transpose(-2, -1)).to(wide)
                 grad_weights.append(against_BGWS - along_BGW1)
-                grad_v[:, :, :last, lower] += weights[n].to(v_BGSL.dtype).transpose(-2, -1) @ upper_BGWL
-            grad_q_BGWL = torch.zeros_like(q_BGWL, dtype=wide)
-            for m in range(levels):
-                grad_BGWS = total([weights[n - m] * grad_weights[n] for n in range(m, levels)]) / math.sqrt(width)
+                parts_v[n][:, :, :last] += weights[n].to(v_BGSL.dtype).transpose(-2, -1) @ upper_BGWL
+            parts_q = []
+            for n in range(levels):
+                grad_BGWS = total([weights[m - n] * grad_weights[m] for m in range(n, levels)]) / math.sqrt(width)
                 grad_BGWS = grad_BGWS.to(q_BNTL.dtype)
-                upto, since = slice((m + 1) * width), slice((levels - 1 - m) * width, None)
-                grad_q_BGWL[..., upto] += grad_BGWS @ k_reversed[:, :, :last, since]
-                grad_k[:, :, :last, since] += grad_BGWS.transpose(-2, -1) @ q_BGWL[..., upto]
-            grad_q.append(ungroup(grad_q_BGWL, num_heads).to(q_BNTL.dtype))
-        grad_k = reverse(grad_k, levels)
+                upto, since = slice((n + 1) * width), slice((levels - 1 - n) * width, None)
+                parts_q.append(grad_BGWS @ k_reversed[:, :, :last, since])
+                parts_k[n][:, :, :last] += grad_BGWS.transpose(-2, -1) @ q_BGWL[..., upto]
+            grad_q.append(ungroup(add_up(parts_q, levels * width, at_end=False), num_heads).to(q_BNTL.dtype))
+        grad_k = reverse(add_up(parts_k, levels * width, at_end=True), levels)
+        grad_v = add_up(parts_v, levels * width, at_end=False)
         return torch.cat(grad_q, 2), grad_k.to(k_BGSL.dtype), grad_v.to(v_BGSL.dtype), None, None, None
+
+
+def add_up(parts: list[Tensor], width: int, at_end: bool) -> Tensor:
+    """The sum of parts of unequal width in a tensor of `width` columns, whose first or last ones they are."""
+    return total([F.pad(x, (width - x.shape[-1], 0) if at_end else (0, width - x.shape[-1])) for x in parts])
 
 
 def blocks(num_tokens: int) -> list[tuple[int, int]]:
