@@ -65,10 +65,10 @@ class SurrealAttention(HeadsMixer):
         self.levels = levels
         if omega is None:
             return
-        kv_width = self.k_proj.out_features
+        width, kv_width = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
         self.q_fine, self.k_fine, self.v_fine = (
-            nn.ModuleList(self.make_linear(shape.hidden_size, width) for _ in range(1, levels))
-            for width in (self.q_proj.out_features, kv_width, kv_width)
+            nn.ModuleList(self.make_linear(shape.hidden_size, out_features) for _ in range(1, levels))
+            for out_features in (width, kv_width, kv_width)
         )
         start = math.log(1 / (omega * LARGEST_INVERSE - 1))  # the sigmoid of it gives 1 / omega
         self.omega_logit_N = nn.Parameter(torch.full((shape.num_heads,), start))

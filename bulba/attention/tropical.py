@@ -222,7 +222,6 @@ def smooth_backward(
         for (of_q, of_k), channel_BGRWS in zip(signs(rule), found, strict=True):
             grad_block = grad_block.scatter_add(-1, channel_BGRWS, of_q * grad_scores)
             channel_BGSX, grad_BGSX = (x.flatten(2, 3).transpose(-2, -1) for x in (channel_BGRWS, grad_scores))
-            # Padded with zeros, where grad_k has keys that this block does not read.
             added = torch.zeros_like(grad_k[:, :, :last]).scatter_add(-1, channel_BGSX, of_k * grad_BGSX)
             grad_k[:, :, :last] += added
         grad_q.append(grad_block)
@@ -320,7 +319,7 @@ def places_of_parts(q_BGRWD: Tensor, k_BGRSD: Tensor, rule: Rule) -> list[Tensor
     found: list[tuple[Tensor, Tensor]] = []
     for columns in channels(q_BGRWD):
         pairs = parts(q_BGRWD[..., :, None, columns], k_BGRSD[..., None, :, columns], rule)
-        most = [tuple(pair.max(-1)) for pair in pairs]
+        most = [(pair.amax(-1), pair.argmax(-1)) for pair in pairs]
         if not found:
             found = most
             continue
