@@ -28,11 +28,11 @@ def show(figure: Figure) -> list[str]:
     omegas = torch.logspace(1, 3, 9, dtype=torch.float64)
     axes, lines = figure.add_subplot(1, 2, 1), []
     for levels in (1, 2, 3):
-        y = surreal_attention(*(x[..., :levels, :].flatten(-2) for x in (q, k, v)), levels, None, None)
-        y = y.unflatten(-1, (levels, -1))
+        kept_q, kept_k, kept_v = (x[..., :levels, :].flatten(-2) for x in (q, k, v))
+        y = surreal_attention(kept_q, kept_k, kept_v, levels, None, None).unflatten(-1, (levels, -1))
         residuals = []
         for omega in omegas:
-            exact = surreal_attention(*(value(x, omega) for x in (q, k, v)), 1, None, None)
+            exact = surreal_attention(value(q, omega), value(k, omega), value(v, omega), 1, None, None)
             residuals.append((exact - value(y, omega)).norm() / exact.norm())
         errors = torch.stack(residuals)
         slope = fitted_slope(omegas, errors)
