@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from bulba.attention.base import MixerShape
 
@@ -16,6 +17,7 @@ class Row:
     with kernel `reference` if there is one. memory_exponent: bound on e, where a training step holds about T^e bytes,
     with kernel `flash` if there is one. bf16_error: bound on the relative error of the output under autocast. lr: of
     AdamW in the test of learning. differentiable: false where a hard choice has gradients by straight-through alone.
+    options: of the attention, other than in its YAML, where the short rows of the tests would not reach all of it.
     """
 
     params: Callable[[MixerShape], int]
@@ -24,6 +26,7 @@ class Row:
     bf16_error: float = 0.03
     lr: float = 1e-2
     differentiable: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def widths(shape: MixerShape) -> tuple[int, int]:
@@ -42,9 +45,35 @@ def pairs_flops(shape: MixerShape, num_tokens: int) -> int:
     return 4 * num_tokens**2 * widths(shape)[0]
 
 
+def ultrametric_flops(shape: MixerShape, tokens: int, levels: int = 4, base: int = 4) -> int:
+    """Projections, logits of the digits, their matches at every level, and values with their normaliser."""
+    width, kv_width = widths(shape)
+    digits = 2 * tokens * (width + kv_width) * levels * base
+    matches = 2 * tokens**2 * shape.num_heads * levels * base
+    return 2 * tokens * projections(shape) + digits + matches + 2 * tokens**2 * (width + shape.num_heads)
+
+
+def fractal_flops(shape: MixerShape, tokens: int, window: int = 4) -> int:
+    """Projections, two maps [D, 2 D] for each block of the tree, scores and values of all tokens and blocks."""
+    width, kv_width = widths(shape)
+    blocks = [-(-tokens // 2**level) for level in range(max(tokens - window, 0).bit_length())]
+    tree = 8 * shape.head_dim * kv_width * sum(blocks[1:])
+    return 2 * tokens * projections(shape) + tree + 4 * tokens * (tokens + sum(blocks)) * width
+
+
 ROWS = {
     "standard": Row(
         params=projections,
         forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
+    ),
+    "ultrametric": Row(
+        params=lambda shape: projections(shape) + shape.head_dim * 16 + shape.num_heads,
+        forward_flops=ultrametric_flops,
+        differentiable=False,
+    ),
+    "fractal": Row(
+        params=lambda shape: projections(shape) + 2 * shape.head_dim * (2 * shape.head_dim + 1) + shape.num_heads,
+        forward_flops=fractal_flops,
+        options={"window": 4},
     ),
 }
