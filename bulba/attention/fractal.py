@@ -12,8 +12,8 @@ Decoding keeps the window and one block for each bit of n: O(w + log T) state an
 counter, which makes one block for each token on average.
 
 What the spec leaves open, and what is chosen here:
-- The two matrices are contraction * W / max(1, |W_left| + |W_right|), with |W| bounded by sqrt(|W|_1 |W|_inf), which is
-  never below the spectral norm, exact for diagonal W (the start: the mean), and needs no decomposition. In the norm
+- [A B] = W / max(1, (|W_left| + |W_right|) / contraction) with |W| bounded by sqrt(|W|_1 |W|_inf), which is never below
+  the spectral norm, exact for diagonal W (the start: nearly the mean), and needs no decomposition. In the norm
   max(|left|, |right|) the map is a contraction, so iterated from any start it ends at x = A x + B x + c, and the influence
   of a token on a block of level h is at most contraction^h.
 - beta, of each head, starts at ln 2: a block weighs as many keys as it has tokens. One step for each level, so that
@@ -46,7 +46,8 @@ class Contraction(nn.Module):
     def __init__(self, size: int, factor: float) -> None:
         super().__init__()
         self.factor = factor
-        self.weight = nn.Parameter(torch.cat([torch.eye(size), torch.eye(size)], 1) / 2)
+        # Just inside the bound, where no direction is cut off.
+        self.weight = nn.Parameter(0.99 * factor / 2 * torch.cat([torch.eye(size), torch.eye(size)], 1))
         self.offset = nn.Parameter(torch.zeros(size))
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ class Contraction(nn.Module):
     def matrix(self) -> Tensor:
         """A and B side by side, [D, 2 D]."""
         bound = sum(norm_bound(half) for half in self.weight.chunk(2, 1))
-        return self.weight * (self.factor / torch.clamp(bound, min=1.0))
+        return self.weight / torch.clamp(bound / self.factor, min=1.0)
 
 
 def norm_bound(matrix: Tensor) -> Tensor:
@@ -155,7 +156,8 @@ class FractalAttention(HeadsMixer):
             left_BS = (right_BS - 1).clamp(min=0)
             for pool, levels in ((self.pool_k, k_levels), (self.pool_v, v_levels)):
                 levels.append(pool(rows(levels[-1], left_BS), rows(levels[-1], right_BS)))
-        return torch.cat(k_levels[:num_levels], 1), torch.cat(v_levels[:num_levels], 1)
+        k_BSGD, v_BSGD = (torch.cat([one[0][:, :0], *one[:num_levels]], 1) for one in (k_levels, v_levels))
+        return k_BSGD, v_BSGD
 
     def num_levels(self, num_tokens: int) -> int:
         """How many levels have a block behind some window."""
@@ -371,9 +373,7 @@ class FractalCache:
         batch_size, self.size, num_groups, head_dim = shape
         block = (batch_size, 1, num_groups, head_dim)
         self.window = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)]
-        self.blocks = [
-            [torch.zeros(block, dtype=dtype, device=device) for _ in range(num_levels)] for _ in range(2)
-        ]
+        self.blocks = [[torch.zeros(block, dtype=dtype, device=device) for _ in range(num_levels)] for _ in range(2)]
 
     def advance(self, k_BTGD: Tensor, v_BTGD: Tensor, start: int, pools: Pools) -> tuple[Pair, Pair, Tensor, Tensor]:
         """Take new tokens in behind the first `start`; what their queries may read.
@@ -402,9 +402,7 @@ class FractalCache:
         return (near[0], near[1]), (k_far, v_far), torch.cat(levels), torch.cat(readable, 1)
 
     @staticmethod
-    def grow(
-        blocks: list[Tensor], leaves_BTGD: Tensor, before: int, after: int, pool: Contraction
-    ) -> list[Tensor]:
+    def grow(blocks: list[Tensor], leaves_BTGD: Tensor, before: int, after: int, pool: Contraction) -> list[Tensor]:
         """Count on from `before` to `after` tokens; the blocks of each level that are there at any of these numbers.
 
         They begin at an even number of their level, so that neighbours are pairs.

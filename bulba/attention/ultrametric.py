@@ -84,10 +84,15 @@ class UltrametricAttention(HeadsMixer):
         return self.merge(rotate_back(y_BNTD, context.rotate).to(x_BTH.dtype))
 
     def soft_addresses(self, x_BTH: Tensor) -> tuple[Tensor, Tensor]:
-        """Softmax of the logits of every digit of queries and keys: [B, N, T, L, p], [B, G, T, L, p]."""
-        q_BNTD, k_BGTD = self.q_norm(self.heads(self.q_proj(x_BTH))), self.k_norm(self.heads(self.k_proj(x_BTH)))
-        both = (self.digits(one).unflatten(-1, (self.num_digits, self.base)) for one in (q_BNTD, k_BGTD))
-        q_BNTLP, k_BGTLP = (one.to(torch.promote_types(one.dtype, torch.float32)).softmax(-1) for one in both)
+        """Softmax of the logits of every digit of queries and keys: [B, N, T, L, p], [B, G, T, L, p].
+
+        In the precision of the weights: what bf16 rounds away would send one token in some dozens to another leaf.
+        """
+        with torch.autocast(x_BTH.device.type, enabled=False):
+            x_BTH = x_BTH.to(torch.promote_types(x_BTH.dtype, self.digits.weight.dtype))
+            q_BNTD, k_BGTD = self.q_norm(self.heads(self.q_proj(x_BTH))), self.k_norm(self.heads(self.k_proj(x_BTH)))
+            both = (self.digits(one).unflatten(-1, (self.num_digits, self.base)) for one in (q_BNTD, k_BGTD))
+            q_BNTLP, k_BGTLP = (one.to(torch.promote_types(one.dtype, torch.float32)).softmax(-1) for one in both)
         return q_BNTLP, k_BGTLP
 
     def level_weights(self) -> Tensor:
