@@ -1,6 +1,6 @@
-"""Fractal attention: near keys one by one, far ones as the blocks of a dyadic tree that one contraction makes.
+"""Fractal attention: near keys one by one, far ones as blocks of a dyadic tree that one contraction makes.
 
-The tokens of a document are leaves. Two neighbouring blocks of 2^h tokens make one of 2^(h+1), keys and values alike, by
+The tokens of a document are leaves. Two neighbouring blocks of 2^h tokens make one of 2^(h+1), keys and values alike:
     parent = A left + B right + c,   |A| + |B| <= contraction < 1,
 the same A, B, c at every level and in every head: the maps of an iterated function system (Hutchinson 1981; Barnsley
 1988). Query i reads the w keys of its window i - w < j <= i, and of the n = i - w + 1 tokens behind it the maximal
@@ -14,14 +14,14 @@ counter, which makes one block for each token on average.
 What the spec leaves open, and what is chosen here:
 - [A B] = W / max(1, (|W_left| + |W_right|) / contraction) with |W| bounded by sqrt(|W|_1 |W|_inf), which is never below
   the spectral norm, exact for diagonal W (the start: nearly the mean), and needs no decomposition. In the norm
-  max(|left|, |right|) the map is a contraction, so iterated from any start it ends at x = A x + B x + c, and the influence
-  of a token on a block of level h is at most contraction^h.
+  max(|left|, |right|) the map is a contraction, so iterated from any start it ends at x = A x + B x + c, and the
+  influence of a token on a block of level h is at most contraction^h.
 - beta, of each head, starts at ln 2: a block weighs as many keys as it has tokens. One step for each level, so that
   the tree stays the same at all scales.
 - Keys are pooled as they are rotated: pairs of dimensions that turn fast average out, slow ones, which tell far
   positions apart, stay.
-- The addresses of blocks are those of the document, not of the row; a block of level h that ends with token t of the row
-  has slot floor(t / 2^h) of its level, which no other block can have.
+- The addresses of blocks are those of the document, not of the row; a block of level h that ends with token t of the
+  row has slot floor(t / 2^h) of its level, which no other block can have.
 Letters: S blocks of all levels, h levels, n chunks of w tokens, R = N / G.
 It does not do ALiBi nor dropout.
 """
@@ -132,13 +132,15 @@ class FractalAttention(HeadsMixer):
             here = F.one_hot(blocks_BTh[..., level], num_blocks).bool() & reads_BTh[..., level, None]
             read_BTS, level_BTS = read_BTS | here, level_BTS + level * here
         repeats = q_BTND.shape[2] // near[0].shape[2]
-        k_BSND, v_BSND = (torch.cat(pair, 1).repeat_interleave(repeats, 2) for pair in zip(near, far, strict=True))
-        scores = torch.einsum("btnd,bsnd->bnts", q_BTND, k_BSND) / math.sqrt(q_BTND.shape[-1])
+        k_BNSD, v_BNSD = (
+            torch.cat(pair, 1).repeat_interleave(repeats, 2).transpose(1, 2) for pair in zip(near, far, strict=True)
+        )
+        scores = q_BTND.transpose(1, 2) @ k_BNSD.transpose(-2, -1) / math.sqrt(q_BTND.shape[-1])
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         bias = self.level_bias.to(scores.dtype)[:, None, None] * F.pad(level_BTS, (num_tokens, 0))[:, None]
         readable = torch.cat([readable, read_BTS], -1)[:, None]
         weights = (scores + bias).masked_fill(~readable, -torch.inf).softmax(-1)
-        return torch.einsum("bnts,bsnd->btnd", weights.to(v_BSND.dtype), v_BSND)
+        return (weights.to(v_BNSD.dtype) @ v_BNSD).transpose(1, 2)
 
     def far_scores(self, q_BTND: Tensor, k_BSGD: Tensor, reads_BTh: Tensor, blocks_BTh: Tensor) -> Tensor:
         """Of the blocks that queries read, -inf for levels where they read none; [B, T, N, h]."""

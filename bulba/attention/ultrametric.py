@@ -116,7 +116,7 @@ class UltrametricAttention(HeadsMixer):
 
     @torch.no_grad()
     def figures(self, x_BTH: Tensor, context: AttentionContext) -> dict[str, Tensor]:
-        """Addresses of keys and queries, alpha, and the LCP of every query with the keys it reads (-1: it does not)."""
+        """Addresses, alpha, and the LCP of every query with the keys that it reads (-1 with others)."""
         q_BNTL, k_BGTL = (soft.argmax(-1) for soft in self.soft_addresses(x_BTH))
         k_BNTL = k_BGTL.repeat_interleave(q_BNTL.shape[1] // k_BGTL.shape[1], 1)
         lcp_BNTS = longest_common_prefix(q_BNTL[..., :, None, :], k_BNTL[..., None, :, :])
@@ -162,7 +162,12 @@ def reference_sums(
 
 def straight_through(soft_P: Tensor) -> Tensor:
     """The one-hot digit forward, the soft one backward."""
-    return F.one_hot(soft_P.argmax(-1), soft_P.shape[-1]).to(soft_P.dtype) + (soft_P - soft_P.detach())
+    return one_hot(soft_P.argmax(-1), soft_P.shape[-1], soft_P.dtype) + (soft_P - soft_P.detach())
+
+
+def one_hot(number: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """[...] -> [..., size]; unlike torch's it makes no numbers of 8 bytes on the way."""
+    return (number[..., None] == torch.arange(size, device=number.device, dtype=number.dtype)).to(dtype)
 
 
 def tree_sums(
@@ -188,8 +193,8 @@ class TreeSums(torch.autograd.Function):
         rows = Chunks(q_BNTL, k_BGTL, documents_BT, ctx.base)
         v_BG1nCE, weights_LGR = rows.fold(v_BGTE), weights_by_level(weights_NL, k_BGTL.shape[1])
         kernel = weights_LGR[0] * rows.same_document
-        for level, same in enumerate(rows.same_buckets(), 1):
-            kernel = kernel + weights_LGR[level] * same
+        for level in range(1, len(weights_LGR)):
+            kernel = kernel + weights_LGR[level] * rows.same_bucket(level)
         sums_BGRnCE = kernel @ v_BG1nCE
         if rows.num_chunks > 1:
             past = rows.past_tables(v_BG1nCE)
@@ -249,10 +254,10 @@ class Chunks:
         """The inverse of `fold`."""
         return x_BGXnC.flatten(3, 4).flatten(1, 2)[:, :, : self.num_tokens]
 
-    def same_buckets(self) -> list[Tensor]:
-        """Which keys of its chunk each query shares its bucket with, at level 1 .. L, [B, G, R, n, C, C]."""
-        pairs = zip(self.q_prefixes[1:], self.k_prefixes[1:], strict=True)
-        return [self.same_document & (q[..., :, None] == k[..., None, :]) for q, k in pairs]
+    def same_bucket(self, level: int) -> Tensor:
+        """Which keys of its chunk that it may read each query shares its bucket with, [B, G, R, n, C, C]."""
+        q_BGRnC, k_BG1nC = self.q_prefixes[level], self.k_prefixes[level]
+        return self.same_document & (q_BGRnC[..., :, None] == k_BG1nC[..., None, :])
 
     def past_tables(self, v_BG1nCE: Tensor) -> Tensor:
         """For every chunk the sums over each leaf of all keys before it, in the document that runs into it."""
@@ -275,18 +280,17 @@ def grads_inside(rows: Chunks, grad_BGRnCE: Tensor, v_BG1nCE: Tensor, weights_LG
     kernel = weights_LGR[0] * rows.same_document
     before = rows.same_document
     grad_q, grad_k, grad_weights = [], [], [over_tokens(grad_kernel * before)]
-    for level, same in enumerate(rows.same_buckets(), 1):
+    for level in range(1, len(weights_LGR)):
         q_hot, k_hot = (
-            F.one_hot(digits[level - 1].long(), rows.base).to(v_BG1nCE.dtype)
-            for digits in (rows.q_digits, rows.k_digits)
+            one_hot(digits[level - 1], rows.base, v_BG1nCE.dtype) for digits in (rows.q_digits, rows.k_digits)
         )
         grad_match = grad_kernel * before
         by_digit = grad_match @ k_hot
         grad_q.append(weights_LGR[level] * by_digit)
         grad_k.append(((weights_LGR[level] * grad_match).transpose(-2, -1) @ q_hot).sum(2, keepdim=True))
         grad_weights.append(over_tokens(by_digit * q_hot))
-        kernel = kernel + weights_LGR[level] * same
-        before = same
+        before = rows.same_bucket(level)
+        kernel = kernel + weights_LGR[level] * before
     grad_v = (kernel.transpose(-2, -1) @ grad_BGRnCE).sum(2, keepdim=True)
     return [torch.stack(grad_q, -2), torch.stack(grad_k, -2), grad_v, torch.stack(grad_weights, -1)]
 
@@ -311,8 +315,7 @@ def grads_between(rows: Chunks, grad_BGRnCE: Tensor, v_BG1nCE: Tensor, weights_L
         grad_q.append(weights_LGR[level] * by_digit)
         grad_k.append((queries * v_BG1nCE[..., None, :]).sum(-1))
         q_hot, k_hot = (
-            F.one_hot(digits[level - 1].long(), rows.base).to(v_BG1nCE.dtype)
-            for digits in (rows.q_digits, rows.k_digits)
+            one_hot(digits[level - 1], rows.base, v_BG1nCE.dtype) for digits in (rows.q_digits, rows.k_digits)
         )
         grad_weights.append(over_tokens(by_digit * q_hot))
         grad_v = grad_v + (queries * k_hot[..., None]).sum(-2)
@@ -338,9 +341,8 @@ def prefixes(digits: tuple[Tensor, ...], base: int) -> list[Tensor]:
 
 
 def leaf_tables(leaf_BGXnC: Tensor, v_BGXnCE: Tensor, num_leaves: int) -> Tensor:
-    """Sums of v over the tokens of each leaf and chunk, [B, G, X, n, M, E]; by a product, which is the same every time."""
-    hot_BGXnCM = F.one_hot(leaf_BGXnC.long(), num_leaves).to(v_BGXnCE.dtype)
-    return hot_BGXnCM.transpose(-2, -1) @ v_BGXnCE
+    """Sums of v over the tokens of each leaf and chunk, [B, G, X, n, M, E]; by a product: the same bits each time."""
+    return one_hot(leaf_BGXnC, num_leaves, v_BGXnCE.dtype).transpose(-2, -1) @ v_BGXnCE
 
 
 def merge_leaves(tables_BGXnME: Tensor, num_buckets: int) -> Tensor:

@@ -14,7 +14,7 @@ from bulba.attention.standard import StandardAttention
 
 TITLE = "Fractal attention: near tokens one by one, far ones as blocks of a self-similar tree"
 SHAPE = MixerShape(hidden_size=32, num_heads=4, num_kv_heads=4, head_dim=8)
-ADDRESSES, KINDS, STEPS, RATE = 64, 4, 100, 1.0
+ADDRESSES, KINDS, STEPS, RATE = 64, 4, 100, 0.2
 
 
 def show(figure: Any) -> list[str]:
@@ -70,8 +70,10 @@ def draw_blocks(axes: Any, token: int, window: int) -> tuple[int, int]:
             if level == 0 and behind <= first <= token:
                 color = "tab:blue"
             axes.add_patch(axes_rectangle(first, level, 2**level, color))
-    axes.annotate("query", (token + 0.5, 0), xytext=(token - 2, -0.9), ha="center", fontsize=8)
-    axes.set(xlim=(-0.5, token + 2), ylim=(-1.2, behind.bit_length()), xlabel="token", ylabel="level of the tree")
+    arrow = {"arrowstyle": "->"}
+    axes.annotate("query", (token + 0.5, 0.1), xytext=(token - 4, -0.8), ha="center", fontsize=8, arrowprops=arrow)
+    axes.set(xlim=(-0.5, token + 2), ylim=(-1.1, behind.bit_length()), xlabel="token", ylabel="tokens of a block")
+    axes.set_yticks([level + 0.5 for level in range(behind.bit_length())], [2**n for n in range(behind.bit_length())])
     axes.set_title("blue: the window, orange: the closed\nblocks behind it", fontsize=10)
     return num_read, behind
 
@@ -84,9 +86,9 @@ def axes_rectangle(first: int, level: int, size: int, color: str) -> Any:
 
 def draw_fixed_point(axes: Any) -> tuple[int, float]:
     """Distances to the fixed point from five starts; steps until all are within 1e-6, and the norm of the map."""
-    pool = Contraction(8, 0.8).double()
+    pool = Contraction(8, 0.9).double()
     with torch.no_grad():
-        pool.weight.add_(0.4 * torch.randn(8, 16))
+        pool.weight.add_(0.05 * torch.randn(8, 16))
         pool.offset.normal_()
         left, right = pool.matrix().chunk(2, 1)
         norm = float(torch.linalg.matrix_norm(left, 2) + torch.linalg.matrix_norm(right, 2))
