@@ -55,7 +55,8 @@ class Contraction(nn.Module):
 
     def matrix(self) -> Tensor:
         """A and B side by side, [D, 2 D]."""
-        bound = sum(norm_bound(half) for half in self.weight.chunk(2, 1))
+        left, right = self.weight.chunk(2, 1)
+        bound = norm_bound(left) + norm_bound(right)
         return self.weight / torch.clamp(bound / self.factor, min=1.0)
 
 

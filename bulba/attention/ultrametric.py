@@ -8,11 +8,11 @@ alpha^LCP telescopes, alpha^LCP = sum_{l <= LCP} w_l with w_0 = 1 and w_l = alph
 of the sums of v and of 1 over the earlier keys of its own bucket at each of the L + 1 levels of the tree.
 
 Kernel `flash` cuts the row into chunks of C tokens. Inside a chunk the kernel is written out, C x C; all before it is
-read from a table of p^L bucket sums for each chunk. Time O(T (C + L p) D + T p^L D / C) and memory O(T (C + p^L D / C))
-with C and p^L constants: linear in T and exact. This in place of sorting the tokens by bucket, because it is made of
-matrix products, and because what a query adds up, and in which order, then never depends on later tokens, not even in
-its last bit. `reference` holds the T x T kernel. Decoding keeps the bucket sums alone: O(L D) work for a token, and
-state that does not grow.
+read from a table of p^L bucket sums for each chunk. Time O(T D (C + p^L + p^L / C log(T / C))) and memory
+O(T (C + p^L + p^L D / C)), C and p^L constants: linear in T but for the log of one small term, and exact. This in place
+of sorting tokens by bucket, because it is made of matrix products, and because what a query adds up, and in which
+order, then never depends on later tokens, not even in its last bit. `reference` holds the T x T kernel. Decoding keeps
+the bucket sums alone: O(L D) work for a token, and state that does not grow.
 
 What the literature leaves open, and what is chosen here:
 - Digits are argmax of L x p logits, a linear map of q or k that all heads share. Straight-through (Bengio et al. 2013,
@@ -137,7 +137,7 @@ def longest_common_prefix(x_L: Tensor, y_L: Tensor) -> Tensor:
 
 
 def rotate_back(y_BNTD: Tensor, rotate: Callable[[Tensor], Tensor]) -> Tensor:
-    """R_i^-1 y_i by R_i: a turn of the pair (d, d + D/2) between two reflections of its second half is the turn back."""
+    """R_i^-1 y_i: a turn of the pair (d, d + D/2) between two reflections of its second half is the turn back."""
     first, second = y_BNTD.chunk(2, -1)
     first, second = rotate(torch.cat([first, -second], -1)).chunk(2, -1)
     return torch.cat([first, -second], -1)

@@ -94,7 +94,7 @@ def draw_fixed_point(axes: Any) -> tuple[int, float]:
         norm = float(torch.linalg.matrix_norm(left, 2) + torch.linalg.matrix_norm(right, 2))
         fixed = torch.linalg.solve(torch.eye(8).double() - left - right, pool.offset)
         x = 10 * torch.randn(5, 8).double()
-        distances = []
+        distances: list[Tensor] = []
         while not distances or distances[-1].max() > 1e-6:
             distances.append((x - fixed).norm(dim=-1))
             x = pool(x, x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -111,13 +112,13 @@ def draw_times(axes: Any, draw: torch.Generator) -> tuple[float, float, float]:
     weights = torch.tensor([ALPHA**0, *(ALPHA**level - ALPHA ** (level - 1) for level in range(1, LEVELS + 1))])[None]
     tree, pairs, error = [], [], 0.0
     for length in LENGTHS:
-        soft = [torch.randn(1, 1, length, LEVELS, BASE, generator=draw).softmax(-1).requires_grad_() for _ in range(2)]
+        q, k = (torch.randn(1, 1, length, LEVELS, BASE, generator=draw).softmax(-1).requires_grad_() for _ in range(2))
         v = torch.randn(1, 1, length, 33, generator=draw)
         mask = document_mask(torch.zeros(1, length, dtype=torch.int32))
-        sums, seconds = timed(lambda soft=soft, v=v: tree_sums(*soft, v, weights, None))
+        sums, seconds = timed(partial(tree_sums, q, k, v, weights, None))
         tree.append(seconds)
         if length in REFERENCE_LENGTHS:
-            expected, seconds = timed(lambda soft=soft, v=v, mask=mask: reference_sums(*soft, v, weights, mask))
+            expected, seconds = timed(partial(reference_sums, q, k, v, weights, mask))
             pairs.append(seconds)
             error = max(error, float((sums - expected).norm() / expected.norm()))
     axes.loglog(REFERENCE_LENGTHS, [1e3 * seconds for seconds in pairs], "o-", color="gray", label="all pairs")

@@ -17,7 +17,7 @@ from torch import Tensor
 from bulba.attention.base import AttentionContext
 from bulba.attention.fractal import Contraction, FractalAttention, document_positions, norm_bound
 from bulba.attention.standard import StandardAttention
-from bulba.demo.fractal import KINDS, SHAPE, forgetting
+from bulba.demo import fractal as demo
 from bulba.errors import ConfigError
 from tests.model.tiny import packed, tiny_gpt, tokens
 
@@ -211,6 +211,21 @@ def test_its_figures_are_the_weight_of_every_level_and_the_norms_of_its_maps() -
     assert (figures["pool_norms"] < 0.9 + 1e-6).all()
 
 
+@pytest.mark.parametrize("num_words", [1, 14])
+def test_its_demo_looks_into_a_layer(num_words: int) -> None:
+    from matplotlib.figure import Figure
+
+    model, seen = model_with(num_layers=1), []
+    mixer = model.mixers()[0]
+    mixer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[:2]))
+    with torch.no_grad():
+        model(tokens(1, num_words))
+    figure = Figure(layout="constrained")
+    lines = demo.look(mixer, *seen[0], [f"слова{number}" for number in range(num_words)], figure)
+    assert len(lines) > 1
+    assert figure.axes
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"window": 0}, "window=0 must be at least 1"), ({"contraction": 1.0}, "above 0 and below 1")],
@@ -224,11 +239,11 @@ def test_what_is_no_contraction_is_refused(changes: dict[str, Any], message: str
 def test_a_task_at_other_addresses_disturbs_it_less_than_standard() -> None:
     lost = {}
     for name, make in (
-        ("fractal", lambda: FractalAttention(SHAPE, window=4, contraction=0.95)),
-        ("standard", lambda: StandardAttention(SHAPE)),
+        ("fractal", lambda: FractalAttention(demo.SHAPE, window=4, contraction=0.95)),
+        ("standard", lambda: StandardAttention(demo.SHAPE)),
     ):
-        accuracies = [forgetting(make, seed) for seed in range(10, 15)]
-        assert all(before > 1 / KINDS for before, _ in accuracies)
+        accuracies = [demo.forgetting(make, seed) for seed in range(10, 15)]
+        assert all(before > 1 / demo.KINDS for before, _ in accuracies)
         lost[name] = statistics.mean(before - after for before, after in accuracies)
     assert lost["fractal"] < lost["standard"] / 1.5
 
