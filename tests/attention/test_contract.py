@@ -39,7 +39,9 @@ OPTIMIZERS = CONF.parent / "optimizer"
 NODES: dict[str, Any] = {
     path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted(CONF.glob("*.yaml"))
 }
-ATTENTIONS = {name: node for name, node in NODES.items() if "_target_" in node}  # hybrid.yaml has none
+OPTIONS = {name: row.options for name, row in ROWS.items()}
+# hybrid.yaml has no target
+ATTENTIONS = {name: node | OPTIONS.get(name, {}) for name, node in NODES.items() if "_target_" in node}
 
 
 def mixer_of(node: dict[str, Any]) -> Any:
