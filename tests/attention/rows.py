@@ -42,7 +42,19 @@ def pairs_flops(shape: MixerShape, num_tokens: int) -> int:
     return 4 * num_tokens**2 * widths(shape)[0]
 
 
+def simplicial_params(shape: MixerShape) -> int:
+    """Two more projections of key heads."""
+    return projections(shape) + 2 * shape.hidden_size * widths(shape)[1]
+
+
+def simplicial_flops(shape: MixerShape, num_tokens: int) -> int:
+    """Scores of all pairs of keys in windows of 64 and 16 tokens, and their values."""
+    pairs = min(num_tokens, 64) * min(num_tokens, 16)
+    return 2 * num_tokens * simplicial_params(shape) + 4 * num_tokens * pairs * widths(shape)[0]
+
+
 ROWS = {
+    "simplicial": Row(params=simplicial_params, forward_flops=simplicial_flops),
     "standard": Row(
         params=projections,
         forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
