@@ -41,12 +41,13 @@ from bulba.attention.heads import HeadsMixer
 from bulba.attention.softmax import repeat_heads
 from bulba.errors import ConfigError
 
-BLOCK = 256
+BLOCK = 128
 """Queries whose weights exist at a time; a multiple of TILE."""
 TILE = 32
 """Queries that share one matrix of keys: more make larger products, and more of them with keys out of the window."""
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
+Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class SimplicialAttention(HeadsMixer):
@@ -215,11 +216,7 @@ def blocked_attention(
 
 
 class PairBlocks(torch.autograd.Function):
-    """Keeps the logarithm of the sum of every query's weights, and makes the weights again in the backward pass.
-
-    With P = A, O_ik = sum_j P_ikj v_j and do_ik = dy_i * v'_k: dP_ikj = do_ik . v_j, dv' = sum dy * O,
-    ds = P (dP - dy_i . y_i), and z_ik = q_i conj(k'_k) hands its gradient on by dq = dz k' and dk' = q conj(dz).
-    """
+    """Keeps the greatest score and the sum of every query, and makes the weights again in the backward pass."""
 
     @staticmethod
     def forward(
@@ -233,57 +230,71 @@ class PairBlocks(torch.autograd.Function):
         slopes_N: Tensor | None,
         windows: tuple[int, int],
     ) -> Tensor:
+        inputs = (q_BNTD, k_BGSD, v_BGSD, k2_BGSD, v2_BGSD)
         tiles = Tiles.of(q_BNTD, k_BGSD, k2_BGSD, windows)
-        q_BGCRID, k, v = tiles.queries(q_BNTD), tiles.far(k_BGSD), tiles.far(v_BGSD)
-        k2, v2 = tiles.near(k2_BGSD), tiles.near(v2_BGSD)
+        padded = tiles.pad(*inputs)
         outs, sums = [], []
         for block in tiles.blocks():
-            rows = times_conj(q_BGCRID[:, :, block].unsqueeze(-2), tiles.near_of(k2, block).unsqueeze(3))
-            scores = tiles.scores(rows, tiles.far_of(k, block), documents_BT, slopes_N, block)
-            sums_BGCRI = scores.flatten(-2).logsumexp(-1)
-            weights = (scores - sums_BGCRI[..., None, None]).exp()
-            first = product(weights.to(v.dtype), tiles.far_of(v, block))
-            both = first.to(weights.dtype) * tiles.near_of(v2, block).unsqueeze(3)
-            outs.append(both.sum(-2).to(v.dtype))
-            sums.append(sums_BGCRI)
+            q, k, v, k2, v2 = tiles.cut(padded, block)
+            scores = tiles.scores(times_conj(q, k2), k, documents_BT, slopes_N, block)
+            most_BGCRI11 = scores.amax((-2, -1), keepdim=True)
+            weights = (scores - most_BGCRI11).exp()
+            sum_BGCRI11 = weights.sum((-2, -1), keepdim=True)
+            first = product((weights / sum_BGCRI11).to(v.dtype), v)
+            outs.append((first.to(weights.dtype) * v2).sum(-2).to(v.dtype))
+            sums += [most_BGCRI11, sum_BGCRI11]
         out_BNTD = tiles.tokens(torch.cat(outs, 2))
         ctx.windows = windows
-        ctx.save_for_backward(
-            q_BNTD, k_BGSD, v_BGSD, k2_BGSD, v2_BGSD, documents_BT, slopes_N, out_BNTD, torch.cat(sums, 2)
-        )
+        ctx.save_for_backward(*inputs, documents_BT, slopes_N, out_BNTD, *sums)
         return out_BNTD
 
     @staticmethod
     def backward(ctx: Any, grad_BNTD: Tensor) -> tuple[Tensor | None, ...]:
-        q_BNTD, k_BGSD, v_BGSD, k2_BGSD, v2_BGSD, documents_BT, slopes_N, out_BNTD, sums_BGCRI = ctx.saved_tensors
-        tiles = Tiles.of(q_BNTD, k_BGSD, k2_BGSD, ctx.windows)
-        wide, dtype = sums_BGCRI.dtype, v_BGSD.dtype
-        q_BGCRID, k, v = tiles.queries(q_BNTD), tiles.far(k_BGSD), tiles.far(v_BGSD)
-        k2, v2 = tiles.near(k2_BGSD), tiles.near(v2_BGSD)
+        *inputs, documents_BT, slopes_N, out_BNTD = ctx.saved_tensors[:8]
+        sums = ctx.saved_tensors[8:]
+        tiles = Tiles.of(inputs[0], inputs[1], inputs[3], ctx.windows)
+        padded, wide = tiles.pad(*inputs), sums[0].dtype
         grad_BGCRID = tiles.queries(grad_BNTD.to(wide))
         along_BGCRI = (grad_BGCRID * tiles.queries(out_BNTD)).sum(-1)
-        grad_q, grad_k, grad_v, grad_k2, grad_v2 = [], *(torch.zeros_like(x, dtype=wide) for x in (k, v, k2, v2))
-        for block in tiles.blocks():
-            q_BGCRI1D, grad_BGCRI1D = q_BGCRID[:, :, block].unsqueeze(-2), grad_BGCRID[:, :, block].unsqueeze(-2)
-            k_BGCSD, v_BGCSD = tiles.far_of(k, block), tiles.far_of(v, block)
-            k2_BGC1IUD, v2_BGC1IUD = tiles.near_of(k2, block).unsqueeze(3), tiles.near_of(v2, block).unsqueeze(3)
-            rows = times_conj(q_BGCRI1D, k2_BGC1IUD)
-            scores = tiles.scores(rows, k_BGCSD, documents_BT, slopes_N, block)
-            weights = (scores - sums_BGCRI[:, :, block][..., None, None]).exp()
-            grad_first = (grad_BGCRI1D * v2_BGC1IUD).to(dtype)
-            grad_weights = product(grad_first, v_BGCSD.mT).to(wide)
-            grad_scores = weights * (grad_weights - along_BGCRI[:, :, block][..., None, None])
-            grad_scores = (grad_scores / math.sqrt(q_BNTD.shape[-1])).to(q_BNTD.dtype)
-            weights = weights.to(dtype)
-            grad_rows = product(grad_scores, k_BGCSD).to(wide)
-            grad_q.append(times(grad_rows, k2_BGC1IUD).sum(-2))
-            tiles.add_near(grad_k2, times_conj(q_BGCRI1D.to(wide), grad_rows).sum(3), block)
-            tiles.add_near(grad_v2, (grad_BGCRI1D * product(weights, v_BGCSD)).sum(3), block)
-            tiles.add_far(grad_k, grad_scores.flatten(3, 5).mT @ rows.flatten(3, 5), block)
-            tiles.add_far(grad_v, weights.flatten(3, 5).mT @ grad_first.flatten(3, 5), block)
-        grads = (tiles.tokens(torch.cat(grad_q, 2)), tiles.from_far(grad_k), tiles.from_far(grad_v))
-        grads = (*grads, tiles.from_near(grad_k2), tiles.from_near(grad_v2))
-        return *(x.to(dtype) for x in grads), None, None, None
+        grad_q, grad_k, grad_v, grad_k2, grad_v2 = [], *(torch.zeros_like(x, dtype=wide) for x in padded[1:])
+        for block, most_BGCRI11, sum_BGCRI11 in zip(tiles.blocks(), sums[::2], sums[1::2], strict=True):
+            cut = tiles.cut(padded, block)
+            scores = tiles.scores(times_conj(cut[0], cut[3]), cut[1], documents_BT, slopes_N, block)
+            weights = (scores - most_BGCRI11).exp() / sum_BGCRI11
+            parts = block_gradients(cut, weights, grad_BGCRID[:, :, block], along_BGCRI[:, :, block])
+            grad_q.append(parts[0])
+            tiles.add_far(grad_k, parts[1], block)
+            tiles.add_far(grad_v, parts[2], block)
+            tiles.add_near(grad_k2, parts[3], block)
+            tiles.add_near(grad_v2, parts[4], block)
+        far, near = (tiles.from_far(x) for x in (grad_k, grad_v)), (tiles.from_near(x) for x in (grad_k2, grad_v2))
+        grads = (tiles.tokens(torch.cat(grad_q, 2)), *far, *near)
+        return *(grad.to(x.dtype) for grad, x in zip(grads, inputs, strict=True)), None, None, None
+
+
+def block_gradients(
+    cut: Five, weights_BGCRIUS: Tensor, grad_BGCRID: Tensor, along_BGCRI: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What a block adds to the gradients of q, k, v, k', v', in the places of `Tiles.cut`; along = dy . y.
+
+    With o_ik = sum_j A_ijk v_j and do_ik = dy_i * v'_k: dA_ijk = do_ik . v_j, ds = A (dA - dy_i . y_i), and
+    z_ik = q_i conj(k'_k), whose score with k_j is a plain product, hands on dq = dz k' and dk' = q conj(dz).
+    """
+    q_BGCRI1D, k_BGCSD, v_BGCSD, k2_BGC1IUD, v2_BGC1IUD = cut
+    wide, weights = weights_BGCRIUS.dtype, weights_BGCRIUS.to(v_BGCSD.dtype)
+    grad_BGCRI1D = grad_BGCRID.unsqueeze(-2)
+    grad_first = (grad_BGCRI1D * v2_BGC1IUD).to(v_BGCSD.dtype)
+    grad_weights = product(grad_first, v_BGCSD.mT).to(wide)
+    grad_scores = weights_BGCRIUS * (grad_weights - along_BGCRI[..., None, None])
+    grad_scores = (grad_scores / math.sqrt(k_BGCSD.shape[-1])).to(k_BGCSD.dtype)
+    grad_rows = product(grad_scores, k_BGCSD).to(wide)
+    return (
+        times(grad_rows, k2_BGC1IUD).sum(-2),
+        grad_scores.flatten(3, 5).mT @ times_conj(q_BGCRI1D, k2_BGC1IUD).flatten(3, 5),
+        weights.flatten(3, 5).mT @ grad_first.flatten(3, 5),
+        times_conj(q_BGCRI1D.to(wide), grad_rows).sum(3),
+        (grad_BGCRI1D * product(weights, v_BGCSD)).sum(3),
+    )
 
 
 @dataclass(frozen=True)
@@ -333,38 +344,37 @@ class Tiles:
         """The inverse of `queries`."""
         return x_BGCRID.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :, : self.num_tokens]
 
-    def far(self, x_BGSD: Tensor) -> Tensor:
-        """Keys of the first window with the spare slots before them."""
-        return F.pad(x_BGSD, (0, 0, self.spare - self.before1, self.behind))
+    def pad(self, q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, k2_BGSD: Tensor, v2_BGSD: Tensor) -> Five:
+        """Queries in tiles, and the keys with slots ahead of them for all that the first query might reach."""
+        far, near = (self.spare - self.before1, self.behind), (self.window2 - 1 - self.before2, self.behind)
+        first = (F.pad(x, (0, 0, *far)) for x in (k_BGSD, v_BGSD))
+        second = (F.pad(x, (0, 0, *near)) for x in (k2_BGSD, v2_BGSD))
+        return cast("Five", (self.queries(q_BNTD), *first, *second))
 
     def from_far(self, x_BGSD: Tensor) -> Tensor:
+        """What `pad` added to k or v taken off, and from_near to k' or v'."""
         return F.pad(x_BGSD, (0, 0, self.before1 - self.spare, -self.behind))
-
-    def near(self, x_BGSD: Tensor) -> Tensor:
-        """Keys of the second window with as many before them as the first query may reach."""
-        return F.pad(x_BGSD, (0, 0, self.window2 - 1 - self.before2, self.behind))
 
     def from_near(self, x_BGSD: Tensor) -> Tensor:
         return F.pad(x_BGSD, (0, 0, self.before2 + 1 - self.window2, -self.behind))
 
-    def far_of(self, x_BGSD: Tensor, block: slice) -> Tensor:
-        """Out of `far`, what the tiles of the block reach: [B, G, C, S, D]."""
-        reach = x_BGSD[:, :, block.start * self.size : block.stop * self.size + self.spare]
-        return reach.unfold(2, self.size + self.spare, self.size).mT
-
-    def near_of(self, x_BGSD: Tensor, block: slice) -> Tensor:
-        """Out of `near`, the window of every query of the block: [B, G, C, I, U, D]."""
-        reach = x_BGSD[:, :, block.start * self.size : block.stop * self.size + self.window2 - 1]
-        return reach.unfold(2, self.window2, 1).mT.unflatten(2, (-1, self.size))
+    def cut(self, padded: Five, block: slice) -> Five:
+        """What a block reads: q [B, G, C, R, I, 1, D], k and v [B, G, C, S, D], k' and v' [B, G, C, 1, I, U, D]."""
+        q_BGCRID, *keys_values = padded
+        start, stop = block.start * self.size, block.stop * self.size
+        far = (x[:, :, start : stop + self.spare].unfold(2, self.size + self.spare, self.size) for x in keys_values[:2])
+        near = (x[:, :, start : stop + self.window2 - 1].unfold(2, self.window2, 1) for x in keys_values[2:])
+        tiles = (x.mT.unflatten(2, (-1, 1, self.size)) for x in near)
+        return cast("Five", (q_BGCRID[:, :, block].unsqueeze(-2), *(x.mT for x in far), *tiles))
 
     def add_far(self, sum_BGSD: Tensor, x_BGCSD: Tensor, block: slice) -> None:
-        """Add gradients of `far_of` to those of `far`: a slot belongs to several tiles."""
+        """Add gradients of k or v as `cut` gives it to those of the whole: a slot belongs to several tiles."""
         sum_BGCID, x_BGCXID = sum_BGSD.unflatten(2, (-1, self.size)), x_BGCSD.unflatten(3, (-1, self.size))
         for number in range(x_BGCXID.shape[3]):
             sum_BGCID[:, :, block.start + number : block.stop + number] += x_BGCXID[:, :, :, number]
 
     def add_near(self, sum_BGSD: Tensor, x_BGCIUD: Tensor, block: slice) -> None:
-        """Add gradients of `near_of` to those of `near`: key t is in place u of the window of query t - u."""
+        """The same for k' or v': key t is in place u of the window of query t - u."""
         x_BGTUD = x_BGCIUD.flatten(2, 3)
         num_queries, device = x_BGTUD.shape[2], x_BGTUD.device
         place_U = torch.arange(self.window2, device=device)

@@ -48,8 +48,8 @@ def simplicial_params(shape: MixerShape) -> int:
 
 
 def simplicial_flops(shape: MixerShape, num_tokens: int) -> int:
-    """Scores of all pairs of keys in windows of 64 and 16 tokens, and their values."""
-    pairs = min(num_tokens, 64) * min(num_tokens, 16)
+    """Scores of all pairs of keys in windows of 32 and 8 tokens, and their values."""
+    pairs = min(num_tokens, 32) * min(num_tokens, 8)
     return 2 * num_tokens * simplicial_params(shape) + 4 * num_tokens * pairs * widths(shape)[0]
 
 

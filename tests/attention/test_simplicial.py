@@ -93,7 +93,7 @@ def test_output_and_gradients_are_those_of_the_cubic_formula(
 ) -> None:
     q, keys_values, generator = case(num_tokens, kv_heads, seed, (0, 0) if kind == "packed" else before)
     documents = torch.randint(3, (2, num_tokens), generator=generator).sort(1).values if kind == "packed" else None
-    slopes = torch.rand(4, generator=generator) if kind == "alibi" else None
+    slopes = torch.rand(4, dtype=q.dtype, generator=generator) if kind == "alibi" else None
     out, expected = (f(q, keys_values, sizes, documents, slopes) for f in (attend, naive))
     torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-11)
     grad = torch.randn(out.shape, dtype=out.dtype, generator=generator)
@@ -214,11 +214,11 @@ def test_what_is_kept_grows_with_the_tokens_and_the_weights_of_all_pairs_never_e
             with counter.during("forward"):
                 out = blocked_attention(q, tuple(rest), (64, 16))
             out.sum().backward()
-        return max(sum(peak.values()) for peak in counter.peaks.values())
+        return max(peak["activations"] + peak["temporary"] for peak in counter.peaks.values())
 
-    few, many = peak_bytes(4096), peak_bytes(16384)
-    assert many < 4.2 * few
-    assert many < 4 * 4 * 16384 * 64 * 16 / 4  # a quarter of the weights of all pairs alone
+    few, many = peak_bytes(512), peak_bytes(2048)
+    assert many < 2 * few  # the weights of one block are most of it
+    assert many < 4 * 4 * 2048 * 64 * 16 / 4  # bytes of a quarter of the weights of all pairs
 
 
 def test_scores_do_not_overflow() -> None:
