@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from bulba.attention import simplicial
 from bulba.attention.base import AttentionContext, MixerShape
 from bulba.attention.simplicial import SimplicialAttention, blocked_attention, reference_attention
+from bulba.demo.simplicial import Kind, learn, match_rows, matches, one_layer, pair_scores
 from bulba.errors import ConfigError
 from bulba.model.position import rotary_frequencies, rotate
 from bulba.stage.memory import StorageCounter
@@ -24,6 +26,7 @@ from tests.model.tiny import packed, tiny_gpt, tokens
 
 Attend = Callable[..., Tensor]
 KERNELS: list[Attend] = [reference_attention, blocked_attention]
+KINDS: tuple[Kind, Kind] = ("standard", "simplicial")
 windows = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
 
@@ -230,6 +233,31 @@ def test_scores_do_not_overflow() -> None:
 def test_a_window_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"attention\.window2_tokens=0 must be at least 1: a token always reads"):
         mixer((4, 0))
+
+
+@settings(deadline=None, max_examples=30)
+@given(modulus=st.integers(2, 200), num_tokens=st.integers(3, 12), seed=st.integers(0, 1000))
+def test_one_head_of_width_two_sees_every_three_way_match(modulus: int, num_tokens: int, seed: int) -> None:
+    numbers = torch.randint(modulus, (50, num_tokens), generator=torch.Generator().manual_seed(seed))
+    expected = [any((c + a + b) % modulus == 0 for a, b in combinations(others, 2)) for *others, c in numbers.tolist()]
+    assert matches(numbers, modulus).tolist() == expected
+    is_one = pair_scores(numbers, modulus)[:, :-1, :-1] > 1 - 1e-9
+    assert is_one.triu(1).flatten(1).any(1).tolist() == expected
+
+
+def test_rows_of_the_match_are_half_and_half() -> None:
+    numbers, truth = match_rows(100, 6, 11, torch.Generator().manual_seed(0))
+    assert torch.equal(matches(numbers, 11), truth)
+    assert truth.sum() == 50
+
+
+@pytest.mark.slow
+def test_one_layer_learns_the_three_way_match_that_one_standard_layer_of_its_size_does_not() -> None:
+    sizes = {kind: one_layer(kind, 11, 6).get_num_params() for kind in KINDS}
+    assert sizes["simplicial"] <= sizes["standard"]
+    right = {kind: learn(kind, 11, 6, steps=800, rows=256)[-1][1] for kind in KINDS}
+    assert right["simplicial"] > 0.93, right
+    assert right["standard"] < 0.8, right
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
