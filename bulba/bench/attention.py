@@ -3,7 +3,7 @@
 A layer is a model of one block whose feed-forward part is next to nothing, in mode both. The layers train in turns
 within one process, so that a busy machine disturbs all of them alike, and a ratio is taken between turns of one round.
 Operations are those of the products that the formula asks for, as in bulba/stage/flops.py, of the attention alone, and
-what a mixer counts beside products. Memory is what a forward and a backward pass hold beside the weights, not compiled.
+what a mixer counts beside products. Memory is what a forward and a backward pass hold beside the weights.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bulba.mode import Compiled, check_compiler, keep_compiled_code
 from bulba.model.gpt import GPT
 from bulba.packing import document_offsets, of_any_length
 from bulba.stage.flops import FORMULAS, shadow_of
-from bulba.stage.memory import PASSING, StorageCounter
+from bulba.stage.memory import PASSING, StorageCounter, compiled_like
 
 BASELINE = "standard"
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
@@ -126,7 +126,7 @@ def bench_attention(
     for name in layers if exponents else ():
         print(f"lengths {lengths}: {name}", flush=True)
         slopes[name] = time_exponent(name, place, lengths, number_type, sizes)
-    table = [line_of(layer, layers[BASELINE], slopes) for layer in layers.values()]
+    table = [line_of(layer, layers[BASELINE], sizes, slopes) for layer in layers.values()]
     head = ["attention", "forward + backward", f"beside {BASELINE}", "MFLOPs a token", "peak MB", "weights"]
     lines = [head + (["time exponent"] if exponents else []), *table]
     show(lines)
@@ -198,21 +198,23 @@ def attention_flops(model: GPT, num_tokens: int) -> int:
     return products + model.mixers()[0].other_flops(num_tokens)
 
 
-def peak_bytes(model: GPT, rows: int, num_tokens: int) -> int:
-    """The most that a forward and a backward pass hold at a time beside the weights and their gradients."""
+def peak_bytes(name: str, rows: int, num_tokens: int, sizes: dict[str, int]) -> int:
+    """The most that a compiled forward and backward pass hold at a time beside the weights, on a CPU in fp32."""
+    model = layer_model(name, num_tokens, sizes)
+    model.set_kernel("flash")
+    model.choose_backend(True, rows, num_tokens, torch.float32, torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True), StorageCounter() as counter:
-        shadow = shadow_of(model)
-        shadow.set_kernel("flash")
-        for parameter in shadow.parameters():
+        for parameter in model.parameters():
             counter.add(parameter, "weights")
         documents_BT = torch.zeros(rows, num_tokens, dtype=torch.int32)
+        offsets = torch.zeros(rows + 1, dtype=torch.int32)
         with counter.during("forward"):
-            hidden_BTH = shadow(documents_BT, documents_BT, documents_BT)
+            hidden_BTH = compiled_like(model)(documents_BT, documents_BT.clone(), documents_BT.clone(), offsets)
         hidden_BTH.sum().backward()
     return max(sum(peak[kind] for kind in PASSING) for peak in counter.peaks.values())
 
 
-def line_of(layer: Layer, baseline: Layer, slopes: dict[str, float]) -> list[str]:
+def line_of(layer: Layer, baseline: Layer, sizes: dict[str, int], slopes: dict[str, float]) -> list[str]:
     """A line of the table as text."""
     ratios = [ours / theirs for ours, theirs in zip(layer.seconds, baseline.seconds, strict=True)]
     times = [1e3 * seconds for seconds in layer.seconds]
@@ -222,7 +224,7 @@ def line_of(layer: Layer, baseline: Layer, slopes: dict[str, float]) -> list[str
         f"{statistics.median(times):.2f} ms ({min(times):.2f} to {max(times):.2f})",
         f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})",
         f"{attention_flops(layer.model, layer.num_tokens) / layer.num_tokens / 1e6:.2f}",
-        f"{peak_bytes(layer.model, layer.rows, layer.num_tokens) / 1e6:,.1f}",
+        f"{peak_bytes(layer.name, layer.rows, layer.num_tokens, sizes) / 1e6:,.1f}",
         f"{sum(parameter.numel() for parameter in mixer.parameters()):,}",
     ]
     return line + ([f"{slopes[layer.name]:.2f}"] if slopes else [])

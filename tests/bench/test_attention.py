@@ -23,10 +23,11 @@ def test_operations_and_memory_are_those_of_the_attention() -> None:
     model = layer_model("standard", 64, SIZES)
     projections, pairs = 2 * 64 * 4 * 32 * 32, 4 * 64 * 64 * 32
     assert attention_flops(model, 64) == 3 * (projections + pairs)
-    few, many = (peak_bytes(layer_model("standard", length, SIZES), 2, length) for length in (256, 512))
+    few, many = (peak_bytes("standard", 2, length, SIZES) for length in (256, 512))
     assert 2 * 4 * 256 * 32 < few < many < 2.1 * few  # no square of the tokens
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_without_code_generation")
 def test_a_table_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "benchmarks.md"
