@@ -191,6 +191,13 @@ def bench_compile(settings: Settings = None) -> None:
     call(measure, settings)
 
 
+@bench.command(name="attention", help=help_text("bench-attention"))
+def bench_attention(settings: Settings = None) -> None:
+    from bulba.bench.attention import bench_attention as measure
+
+    call(measure, settings)
+
+
 @bench.command(name="plan", help=help_text("bench-plan"))
 def bench_plan(settings: Settings = None) -> None:
     from bulba.bench.plan import bench_plan as measure

@@ -121,6 +121,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Порахувати, що torch.compile робить із кожною моделлю: графи, розриви, повторні компіляції: bench compile mode=both",
         "ru": "Сосчитать, что torch.compile делает с каждой моделью: графы, разрывы, повторные компиляции: bench compile mode=both",
     },
+    "bench-attention": {
+        "en": "Time, operations and memory of one layer of every attention beside the standard one: bench attention seq_len=1024",
+        "be": "Час, аперацыі і памяць аднаго слоя кожнай увагі побач са звычайнай: bench attention seq_len=1024",
+        "uk": "Час, операції та пам'ять одного шару кожної уваги поряд зі звичайною: bench attention seq_len=1024",
+        "ru": "Время, операции и память одного слоя каждого внимания рядом с обычным: bench attention seq_len=1024",
+    },
     "bench-plan": {
         "en": "Peak memory as plan predicts it beside what trainings take, in a process each.",
         "be": "Пік памяці, прадказаны планам, побач з тым, што займаюць навучанні, кожнае ў сваім працэсе.",
