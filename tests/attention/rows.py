@@ -47,4 +47,13 @@ ROWS = {
         params=projections,
         forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
     ),
+    # The products are those of the dense matrices, whichever way they are done.
+    "quaternion": Row(
+        params=lambda shape: projections(shape) // 4,
+        forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
+    ),
+    "octonion": Row(
+        params=lambda shape: projections(shape) // 8,
+        forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
+    ),
 }
