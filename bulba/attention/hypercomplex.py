@@ -6,8 +6,8 @@ adjacent, so that heads, whose width is a multiple of C, hold whole numbers.
 
 Linear map: y_o = sum_i w_oi x_i, weights on the left. It is the dense matrix whose entry from component b of x_i to
 component a of y_o is +-component (a xor b) of w_oi: C times fewer weights, but as many multiplications. `HyperLinear`
-expands that matrix for one large product; where the rows are too few to pay for it, as in decoding, it multiplies every
-component of x by all component matrices and adds up the results, which are C times as large as y.
+expands that matrix for one large product; where the rows are too few to pay for it, as in decoding, it expands x
+instead, to C times its size, and multiplies by the component matrices as they are.
 
 Initial weights (Parcollet et al. 2019, arXiv 1806.04418; Wu et al. 2020, arXiv 1903.08478, for octonions):
 w = |w| (cos t + u sin t), |w| chi-distributed with C degrees of freedom, t uniform over the circle, u uniform over the
@@ -54,7 +54,9 @@ def unit_signs(num_components: int) -> list[list[int]]:
     return [[multiply(units[a], units[b])[a ^ b] for b in places] for a in places]
 
 
-SIGNS = {num_components: unit_signs(num_components) for num_components in (4, 8)}
+# Of the matrices of y -> x y and of y -> y x: entry a, b is signs[a][b] * x_(a xor b).
+LEFT = {n: [[unit_signs(n)[a ^ b][b] for b in range(n)] for a in range(n)] for n in (4, 8)}
+RIGHT = {n: [[unit_signs(n)[b][a ^ b] for b in range(n)] for a in range(n)] for n in (4, 8)}
 DENSE_ROWS = 32
 """Up to so many rows of x the dense matrix is not expanded."""
 
@@ -64,62 +66,77 @@ def product(x_XC: Tensor, y_XC: Tensor) -> Tensor:
     return torch.stack(multiply(x_XC.unbind(-1), y_XC.unbind(-1)), -1)
 
 
-def conjugated_by(rotor_XC: Tensor, x_XC: Tensor) -> Tensor:
-    """r x r*, which keeps |x| and the real part of x for a unit r.
+def product_matrix(x_CX: Tensor, signs: dict[int, list[list[int]]]) -> Tensor:
+    """The matrices [C, C, X] of y -> x y with signs LEFT, of y -> y x with RIGHT.
+
+    a xor b turns over those binary digits of b that are 1 in a, so the copies are made by flips, a few steps instead of
+    C x C small ones; that is what keeps graphs small and compiling quick.
+    """
+    digits = len(x_CX).bit_length() - 1
+    copies = x_CX.unflatten(0, (2,) * digits)
+    for _ in range(digits):
+        copies = torch.stack([copies, copies.flip(digits - 1)])
+    copies_CCX = copies.flatten(0, digits - 1).flatten(1, digits)
+    # Moved without waiting for the device.
+    signs_CC = torch.tensor(signs[len(x_CX)], dtype=torch.int8).to(x_CX.device, non_blocking=True)
+    return copies_CCX * signs_CC.view(signs_CC.shape + (1,) * (x_CX.ndim - 1))
+
+
+def conjugation(rotor_XC: Tensor) -> Tensor:
+    """The matrix [..., C, C] of x -> r x r* for a unit r; orthogonal, and 1 on the real part.
 
     Read as (r x) r*. With octonions r (x r*) is the same: r, r* and x lie in a subalgebra of two generators, and every
-    such is associative (Artin's theorem).
+    such is associative (Artin's theorem). From r* = 2 Re(r) - r and r x r = 2 (r . x*) r - x* it is
+    2 (Re(r) L_r - r r*^T) + the matrix of x -> x*.
     """
-    r, x = rotor_XC.unbind(-1), x_XC.unbind(-1)
-    return torch.stack(multiply(multiply(r, x), conjugate(r)), -1)
+    mirror_C = torch.cat([torch.ones_like(rotor_XC[..., :1]), -torch.ones_like(rotor_XC[..., 1:])], -1)
+    left_XCC = product_matrix(rotor_XC.movedim(-1, 0), LEFT).movedim((0, 1), (-2, -1))
+    outer_XCC = rotor_XC[..., None] * (rotor_XC * mirror_C)[..., None, :]
+    return 2 * (rotor_XC[..., :1, None] * left_XCC - outer_XCC) + mirror_C.diag_embed()
 
 
-def expand(weight_COI: Tensor) -> Tensor:
-    """The dense matrix [O C, I C] of a linear map."""
-    num_components = weight_COI.shape[0]
-    places, signs = range(num_components), SIGNS[num_components]
-    plus, minus = weight_COI.unbind(0), (-weight_COI).unbind(0)
-    rows_OIC = [
-        torch.stack(
-            [(plus if signs[a ^ b][b] > 0 else minus)[a ^ b] for b in places], -1
-        )  # what e_a takes from all e_b
-        for a in places
-    ]
-    return torch.stack(rows_OIC, 1).flatten(2).flatten(0, 1)
+def conjugated_by(rotor_XC: Tensor, x_XMC: Tensor) -> Tensor:
+    """r x r*, which keeps |x| and the real part of x, for M numbers x to each unit r."""
+    return x_XMC @ conjugation(rotor_XC).transpose(-1, -2)
 
 
 class HyperLinear(nn.Module):
     """y = W x + bias of numbers with `num_components` components each: [..., in] -> [..., out].
 
-    weight: [out, in / C], the component matrices [O, I] one under another. It is kept in two dimensions because
-    optimizers take such a `weight` for a matrix: it decays, and Muon makes its columns orthonormal, which bounds the
-    norm of the dense matrix by sqrt(C).
+    weight: [out / C, in], the component matrices [O, I] side by side. It is kept in two dimensions because optimizers
+    take such a `weight` for a matrix: it decays, and Muon makes its updates orthonormal, which bounds the norm of their
+    dense matrices by sqrt(C).
     """
 
     def __init__(self, in_features: int, out_features: int, num_components: int, bias: bool) -> None:
         super().__init__()
         assert in_features % num_components == out_features % num_components == 0
         self.num_components = num_components
-        self.weight = nn.Parameter(torch.empty(out_features, in_features // num_components))
+        self.weight = nn.Parameter(torch.empty(out_features // num_components, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
         self.init_weights(1 / math.sqrt(in_features))
 
     def init_weights(self, std: float) -> None:
         """Fill the weights anew; std: of the dense matrix. The model calls it where it fills those of an nn.Linear."""
-        shape = (self.num_components, self.weight.shape[0] // self.num_components, self.weight.shape[1])
+        shape = self.components().shape
         make = {"device": self.weight.device, "dtype": self.weight.dtype}
         modulus_1OI = std * torch.randn(shape, **make).norm(dim=0, keepdim=True)
         angle_1OI = torch.empty(1, *shape[1:], **make).uniform_(-math.pi, math.pi)
         axis_COI = F.normalize(torch.randn(shape[0] - 1, *shape[1:], **make), dim=0)
         with torch.no_grad():
-            parts = torch.cat([modulus_1OI * angle_1OI.cos(), modulus_1OI * angle_1OI.sin() * axis_COI])
-            self.weight.copy_(parts.flatten(0, 1))
+            parts_COI = torch.cat([modulus_1OI * angle_1OI.cos(), modulus_1OI * angle_1OI.sin() * axis_COI])
+            self.weight.copy_(parts_COI.transpose(0, 1).flatten(1))
             if self.bias is not None:
                 self.bias.zero_()
 
+    def components(self) -> Tensor:
+        """The weights by component, [C, O, I]."""
+        return self.weight.unflatten(1, (self.num_components, -1)).transpose(0, 1)
+
     def dense(self) -> Tensor:
         """The same map as the weight of an nn.Linear, [out, in]."""
-        return expand(self.weight.unflatten(0, (self.num_components, -1)))
+        matrix_CCOI = product_matrix(self.components(), LEFT)
+        return matrix_CCOI.permute(2, 0, 3, 1).flatten(2).flatten(0, 1)
 
     def forward(self, x_X: Tensor) -> Tensor:
         if x_X.numel() > DENSE_ROWS * x_X.shape[-1]:
@@ -128,13 +145,10 @@ class HyperLinear(nn.Module):
         return y_X if self.bias is None else y_X + self.bias
 
     def by_components(self, x_X: Tensor) -> Tensor:
-        """W x without the dense matrix."""
-        places, signs = range(self.num_components), SIGNS[self.num_components]
-        x_XCI = x_X.unflatten(-1, (-1, self.num_components)).transpose(-1, -2)
-        parts_XCCO = F.linear(x_XCI, self.weight).unflatten(-1, (self.num_components, -1))
-        parts = [[parts_XCCO[..., b, c, :] for c in places] for b in places]  # e_c of the weights times e_b of x
-        sums_XO = [sum(signs[a ^ b][b] * parts[b][a ^ b] for b in places) for a in places]
-        return torch.stack(sums_XO, -1).flatten(-2)
+        """W x without the dense matrix: component a of y is sum_c W_c (what e_c makes of x), one product for all a."""
+        x_CXI = x_X.unflatten(-1, (-1, self.num_components)).movedim(-1, 0)
+        made_XCCI = product_matrix(x_CXI, RIGHT).movedim((0, 1), (-3, -2))
+        return F.linear(made_XCCI.flatten(-2), self.weight).transpose(-1, -2).flatten(-2)
 
 
 class HypercomplexMixer(HeadsMixer):
@@ -190,13 +204,7 @@ class HypercomplexMixer(HeadsMixer):
         Conjugation is linear, so sum_j A_ij (r_i v_j r_i*) = r_i (sum_j A_ij v_j) r_i*: T conjugations, not T x T.
         """
         y_BNTMC = y_BNTD.unflatten(-1, (-1, self.num_components)).to(rotors_BNTC.dtype)
-        return conjugated_by(rotors_BNTC[..., None, :], y_BNTMC).flatten(-2).to(y_BNTD.dtype)
-
-    def other_flops(self, num_tokens: int) -> int:
-        """The conjugations: two products of 2 C - 1 operations a component, and twice that in the backward pass."""
-        if self.rotor_proj is None:
-            return 0
-        return 3 * 2 * (2 * self.num_components - 1) * num_tokens * self.shape.num_heads * self.shape.head_dim
+        return conjugated_by(rotors_BNTC, y_BNTMC).flatten(-2).to(y_BNTD.dtype)
 
     def dense_weights(self) -> dict[str, Tensor]:
         """The state of the StandardAttention that computes the same; UnsupportedError with a rotor gate."""

@@ -12,7 +12,7 @@ quaternion-linear maps are closed under composition. The gate has three factors 
 r (v r*) by Artin's theorem, so that its brackets are free.
 
 Cost for a layer: the products of standard attention, and the dense matrices expanded from an eighth of the weights once
-a pass, or not at all for few tokens. The gate adds 2 products of octonions (30 operations a component). Memory as in
+a pass, or not at all for few tokens. The gate adds an orthogonal 8 x 8 matrix for each head and token. Memory as in
 bulba/attention/softmax.py.
 
 Chosen where the literature leaves freedom: as for quaternions; the initial weights of Wu et al. are the same rule with

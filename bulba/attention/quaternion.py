@@ -10,7 +10,7 @@ and its kernels serve: this is standard attention with projections of a certain 
 Multiplying all q and k from the left by one unit quaternion changes no score.
 
 Cost for a layer: the products of standard attention, and the dense matrices expanded from a quarter of the weights once
-a pass, or not at all for few tokens. The gate adds 2 products of quaternions (14 operations a component). Memory as in
+a pass, or not at all for few tokens. The gate adds an orthogonal 4 x 4 matrix for each head and token. Memory as in
 bulba/attention/softmax.py.
 
 Chosen where the literature leaves freedom:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bulba.attention.base import AttentionContext
-from bulba.attention.hypercomplex import SIGNS, HypercomplexMixer, HyperLinear, product
+from bulba.attention.hypercomplex import LEFT, HypercomplexMixer, HyperLinear, product, product_matrix, unit_signs
 from bulba.attention.octonion import associator
 from bulba.demo.quaternion import draw_heads, draw_turns
 
@@ -54,7 +54,7 @@ def show(figure: Any) -> list[str]:
 
 def draw_table(axes: Any) -> None:
     """e_a e_b for all units, red for minus."""
-    signs = SIGNS[8]
+    signs = unit_signs(8)
     axes.imshow(torch.tensor(signs), cmap="RdBu", vmin=-2.5, vmax=2.5)
     for a in range(8):
         for b in range(8):
@@ -93,16 +93,10 @@ def outside(num_components: int) -> float:
     first, second, both = (HyperLinear(64, 64, num_components, bias=False).double() for _ in range(3))
     dense = second.dense() @ first.dense()
     # The nearest map: units of the same size make up the dense matrix, so each weight is a mean over its places.
-    places = torch.stack([left_matrix(c, num_components) for c in range(num_components)])
+    places = product_matrix(torch.eye(num_components).double(), LEFT)  # a, b, unit
     blocks = dense.unflatten(1, (-1, num_components)).unflatten(0, (-1, num_components))
-    weight = torch.einsum("cab,oaib->coi", places, blocks) / num_components
-    both.weight.copy_(weight.flatten(0, 1))
+    both.weight.copy_(torch.einsum("abc,oaib->oci", places, blocks).flatten(1) / num_components)
     return ((both.dense() - dense).norm() / dense.norm()).item()
-
-
-def left_matrix(component: int, num_components: int) -> Tensor:
-    """The matrix of multiplication by one unit from the left."""
-    return product(torch.eye(num_components).double()[component], torch.eye(num_components).double()).T
 
 
 def look(

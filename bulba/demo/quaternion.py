@@ -38,7 +38,7 @@ def draw_rotor(axes: Any) -> float:
     value = torch.tensor([0.0, 0.9, 0.1, 0.4]).double()
     path = [value]
     for _ in range(23):
-        path.append(conjugated_by(rotor, path[-1]))
+        path.append(conjugated_by(rotor, path[-1][None])[0])
     points = torch.stack(path)
     axes.plot(points[:, 1], points[:, 2], "o-", color="tab:blue")
     axes.annotate("v", points[0, 1:3].tolist(), xytext=(8, -3), textcoords="offset points")
@@ -47,7 +47,7 @@ def draw_rotor(axes: Any) -> float:
     axes.set_title("24 rotors of 15 degrees\nclose a circle", fontsize=10)
     walked, rotors = value, torch.nn.functional.normalize(torch.randn(STEPS, 4).double(), dim=-1)
     for one in rotors:
-        walked = conjugated_by(one, walked)
+        walked = conjugated_by(one, walked[None])[0]
     return abs(walked.norm() / value.norm() - 1).item()
 
 

@@ -61,7 +61,7 @@ def test_two_maps_one_after_the_other_are_no_octonion_linear_map() -> None:
     dense = second.dense() @ first.dense()
     with torch.no_grad():
         # The only candidate: what the map does to real inputs.
-        both.weight.copy_(dense.unflatten(1, (-1, 8))[..., 0].unflatten(0, (-1, 8)).transpose(0, 1).flatten(0, 1))
+        both.weight.copy_(dense.unflatten(1, (-1, 8))[..., 0].unflatten(0, (-1, 8)).flatten(1))
         assert (both.dense() - dense).norm() > 0.3 * dense.norm()
 
 
@@ -75,6 +75,6 @@ def test_the_figure_is_zero_for_values_in_a_copy_of_the_quaternions() -> None:
     assert 0.3 < found.mean() < 1.8
     with torch.no_grad():
         for projection in (mixer.q_proj, mixer.k_proj, mixer.v_proj):
-            projection.weight.view(8, -1)[4:] = 0
+            projection.components()[4:] = 0
     x.unflatten(-1, (-1, 8))[..., 4:] = 0
     assert mixer.figures(x, context)["associator"].max() < 1e-5

@@ -34,7 +34,7 @@ def test_a_rotor_turns_space_about_its_axis_by_twice_its_angle(seed: int) -> Non
     half = numbers(seed + 1, 1)
     rotor = torch.cat([half.cos(), half.sin() * axis])
     v = numbers(seed + 2, 3)
-    turned = conjugated_by(rotor, torch.cat([torch.zeros(1, dtype=v.dtype), v]))
+    turned = conjugated_by(rotor, torch.cat([torch.zeros(1, dtype=v.dtype), v])[None])[0]
     # Rodrigues' formula.
     cos, sin = (2 * half).cos(), (2 * half).sin()
     close(turned[1:], cos * v + sin * torch.linalg.cross(axis, v) + (1 - cos) * (axis @ v) * axis)
@@ -45,7 +45,7 @@ def test_a_rotor_turns_space_about_its_axis_by_twice_its_angle(seed: int) -> Non
 @given(seed=seeds)
 def test_rotors_compose(seed: int) -> None:
     r, s = units(seed, 2, 4)
-    v = numbers(seed + 1, 4)
+    v = numbers(seed + 1, 3, 4)
     close(conjugated_by(product(r, s), v), conjugated_by(r, conjugated_by(s, v)))
 
 
@@ -56,5 +56,5 @@ def test_two_maps_one_after_the_other_are_one_quaternion_linear_map(seed: int) -
     first, second, both = (HyperLinear(*sizes, 4, bias=False).double() for sizes in ((8, 12), (12, 8), (8, 8)))
     dense = second.dense() @ first.dense()
     with torch.no_grad():
-        both.weight.copy_(dense.unflatten(1, (-1, 4))[..., 0].unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1))
+        both.weight.copy_(dense.unflatten(1, (-1, 4))[..., 0].unflatten(0, (-1, 4)).flatten(1))
         close(both.dense(), dense)
