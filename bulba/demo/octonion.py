@@ -47,8 +47,8 @@ def show(figure: Any) -> list[str]:
         f"within {kept:.0e}.",
         f"Brackets are what was lost: (xy)z and x(yz) are {mean_gap:.2f} apart in the mean, for numbers of length 1; "
         "with quaternions they are equal.",
-        f"So a layer that follows another is not one layer of its kind: {outside(8):.0%} of the product of two "
-        f"octonion-linear maps lies outside the octonion-linear maps; with quaternions {outside(4):.0%}.",
+        "So two projections one after the other are not one of their kind: the nearest octonion-linear map misses "
+        f"their product by {outside(8):.0%} of its size; with quaternions the nearest one by {outside(4):.0%}.",
     ]
 
 
@@ -58,7 +58,7 @@ def draw_table(axes: Any) -> None:
     axes.imshow(torch.tensor(signs), cmap="RdBu", vmin=-2.5, vmax=2.5)
     for a in range(8):
         for b in range(8):
-            axes.text(b, a, f"{'-' if signs[a][b] < 0 else ''}{a ^ b}", ha="center", va="center", fontsize=8)
+            axes.text(b, a, f"{'-' if signs[a][b] < 0 else ''}e{a ^ b}", ha="center", va="center", fontsize=7)
     axes.set_xticks(range(8), [f"e{b}" for b in range(8)], fontsize=8)
     axes.set_yticks(range(8), [f"e{a}" for a in range(8)], fontsize=8)
     axes.set_title("row times column:\nthe unit and its sign", fontsize=10)
@@ -82,14 +82,14 @@ def draw_gaps(axes: Any) -> float:
     axes.hist(gaps, bins=60, color="tab:red", density=True)
     axes.axvline(0, color="tab:blue", linewidth=3)
     axes.annotate("quaternions", (0, axes.get_ylim()[1] * 0.9), xytext=(6, 0), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="|(xy)z - x(yz)|", ylabel="share of triples", xlim=(-0.1, 2.1))
+    axes.set(xlabel="|(xy)z - x(yz)|", ylabel="density of random triples", xlim=(-0.1, 2.1))
     axes.set_title("how much brackets\nmatter", fontsize=10)
     return gaps.mean().item()
 
 
 @torch.no_grad()
 def outside(num_components: int) -> float:
-    """The share of W V, two such maps one after the other, that no single one of them can be."""
+    """By how much of its size W V, two such maps one after the other, is missed by the nearest single one."""
     first, second, both = (HyperLinear(64, 64, num_components, bias=False).double() for _ in range(3))
     dense = second.dense() @ first.dense()
     # The nearest map: units of the same size make up the dense matrix, so each weight is a mean over its places.

@@ -24,10 +24,10 @@ def show(figure: Any) -> list[str]:
     figure.suptitle(TITLE)
     return [
         f"A value turned {STEPS:,} times by a random unit quaternion, r v r*, changed its length by {stretch:.0e}.",
-        f"Multiplying all queries and keys by one unit quaternion moved them by {moved:.2f} of their length, "
-        f"and the scores by {change:.0e}.",
-        f"A quaternion-linear map of 16 numbers has {weights} weights; written out as an ordinary matrix it has "
-        f"{entries} entries and gives the same output within {error:.0e}.",
+        f"Multiplying all queries and keys by one unit quaternion moved them by {moved:.2f} of their length, but the "
+        f"scores between them by {change:.0e} only.",
+        f"A quaternion-linear map of 4 quaternions to 4 has {weights} weights; written out as an ordinary matrix it "
+        f"has {entries} entries, and its output is the same within {error:.0e}.",
     ]
 
 
@@ -37,7 +37,7 @@ def draw_rotor(axes: Any) -> float:
     rotor = torch.cat([rotor.cos(), 0 * rotor, 0 * rotor, rotor.sin()])
     value = torch.tensor([0.0, 0.9, 0.1, 0.4]).double()
     path = [value]
-    for _ in range(23):
+    for _ in range(24):
         path.append(conjugated_by(rotor, path[-1][None])[0])
     points = torch.stack(path)
     axes.plot(points[:, 1], points[:, 2], "o-", color="tab:blue")
@@ -54,7 +54,7 @@ def draw_rotor(axes: Any) -> float:
 def draw_scores(axes: Any) -> tuple[float, float]:
     """Scores before and after a common unit factor; their largest change and how far the queries moved."""
     q, k = torch.randn(2, 16, 8, 4).double()
-    unit = torch.nn.functional.normalize(torch.randn(4).double(), dim=-1)
+    unit = torch.nn.functional.normalize(torch.tensor([0, 2, -1, 1]).double(), dim=-1)  # real part 0: far from 1
     turned_q, turned_k = product(unit, q), product(unit, k)
     before, after, one_sided = (
         (left.flatten(1) @ right.flatten(1).T).flatten() / 32**0.5
@@ -123,5 +123,5 @@ def draw_heads(axes: Any, figure_NT: Tensor, words: list[str], label: str) -> No
     for number, line in enumerate(figure_NT.float().cpu()):
         axes.plot(line, ".-", label=f"head {number}", linewidth=0.8)
     axes.set_xticks(range(len(words)), words, rotation=90, fontsize=7)
-    axes.set(ylabel=label)
+    axes.set_title(label, fontsize=10)
     axes.legend(fontsize=7)
