@@ -118,11 +118,10 @@ class HyperLinear(nn.Module):
 
     def init_weights(self, std: float) -> None:
         """Fill the weights anew; std: of the dense matrix. The model calls it where it fills those of an nn.Linear."""
-        shape = self.components().shape
-        make = {"device": self.weight.device, "dtype": self.weight.dtype}
-        modulus_1OI = std * torch.randn(shape, **make).norm(dim=0, keepdim=True)
-        angle_1OI = torch.empty(1, *shape[1:], **make).uniform_(-math.pi, math.pi)
-        axis_COI = F.normalize(torch.randn(shape[0] - 1, *shape[1:], **make), dim=0)
+        blank_COI = torch.empty_like(self.components())
+        modulus_1OI = std * torch.randn_like(blank_COI).norm(dim=0, keepdim=True)
+        angle_1OI = torch.empty_like(blank_COI[:1]).uniform_(-math.pi, math.pi)
+        axis_COI = F.normalize(torch.randn_like(blank_COI[1:]), dim=0)
         with torch.no_grad():
             parts_COI = torch.cat([modulus_1OI * angle_1OI.cos(), modulus_1OI * angle_1OI.sin() * axis_COI])
             self.weight.copy_(parts_COI.transpose(0, 1).flatten(1))
