@@ -15,8 +15,10 @@ RESIDUAL_PROJECTIONS = ("o_proj", "down_proj")
 def init_weights(model: nn.Module, std: float, num_layers: int) -> None:
     """Fill every Linear and Embedding of `model` in place, in module order, from torch's global generator."""
     for name, module in model.named_modules():
+        scale = 1 / math.sqrt(2 * num_layers) if name.endswith(RESIDUAL_PROJECTIONS) else 1.0
         if isinstance(module, nn.Linear | nn.Embedding):
-            scale = 1 / math.sqrt(2 * num_layers) if name.endswith(RESIDUAL_PROJECTIONS) else 1.0
             nn.init.normal_(module.weight, std=std * scale)
+        elif fill := getattr(module, "init_weights", None):  # a projection with another distribution of the same std
+            fill(std * scale)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
