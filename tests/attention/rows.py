@@ -47,4 +47,22 @@ ROWS = {
         params=projections,
         forward_flops=lambda shape, tokens: 2 * tokens * projections(shape) + pairs_flops(shape, tokens),
     ),
+    # Block size 4: six generators, and a constant one, for each of D / 4 groups of a key head.
+    "gauge": Row(
+        params=lambda shape: projections(shape) + (shape.hidden_size + 1) * widths(shape)[1] * 6 // 4,
+        forward_flops=lambda shape, tokens: (
+            2 * tokens * (projections(shape) + shape.hidden_size * widths(shape)[1] * 6 // 4)
+            + pairs_flops(shape, tokens)
+        ),
+    ),
+    # Five strands: 9 crossings with a bias each, which choose from a table of 8 x 8 matrices.
+    # A choice between two nearly equal crossings may fall otherwise in bf16, and differentiates straight through.
+    "braid": Row(
+        params=lambda shape: projections(shape) + (shape.hidden_size + 1) * shape.num_kv_heads * 9,
+        forward_flops=lambda shape, tokens: (
+            2 * tokens * (projections(shape) + shape.num_kv_heads * 9 * (shape.hidden_size + 64))
+            + pairs_flops(shape, tokens)
+        ),
+        differentiable=False,
+    ),
 }
