@@ -94,16 +94,14 @@ class TransportMixer(HeadsMixer):
 def to_start(frames_BGTMML: Tensor, x_BNTD: Tensor) -> Tensor:
     """P^T x: [B, N, T, D] as it looks from the start of its document."""
     x = by_group(frames_BGTMML, x_BNTD)
-    frames = frames_BGTMML[:, :, None]
-    out = sum_of(frames[..., m, :, :] * x[..., m, None, :] for m in range(frames.shape[-2]))
+    out = (frames_BGTMML[:, :, None] * x[..., None, :]).sum(-3)
     return out.flatten(-2).flatten(1, 2).to(x_BNTD.dtype)
 
 
 def from_start(frames_BGTMML: Tensor, x_BNTD: Tensor) -> Tensor:
     """P x, the inverse of `to_start`."""
     x = by_group(frames_BGTMML, x_BNTD)
-    frames = frames_BGTMML[:, :, None]
-    out = sum_of(frames[..., :, m, :] * x[..., m, None, :] for m in range(frames.shape[-2]))
+    out = (frames_BGTMML[:, :, None] * x[..., None, :, :]).sum(-2)
     return out.flatten(-2).flatten(1, 2).to(x_BNTD.dtype)
 
 
@@ -115,16 +113,7 @@ def by_group(frames_BGTMML: Tensor, x_BNTD: Tensor) -> Tensor:
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """Matrix products of [..., M, M, L], each group on its own."""
-    return sum_of(left[..., :, m, None, :] * right[..., None, m, :, :] for m in range(left.shape[-2]))
-
-
-def sum_of(terms: Any) -> Tensor:
-    """Their sum; the 0 with which Python's own `sum` begins would cost a pass."""
-    terms = iter(terms)
-    total: Tensor = next(terms)
-    for term in terms:
-        total = total + term
-    return total
+    return (left[..., None, :] * right[..., None, :, :, :]).sum(-3)
 
 
 def transpose(x: Tensor) -> Tensor:

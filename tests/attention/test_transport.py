@@ -81,8 +81,8 @@ def test_what_every_step_lacks_to_a_rotation_does_not_add_up_over_8192_tokens() 
         return float((squares - torch.eye(3)).abs().max())
 
     step = rotations(0, 1, dtype=torch.float32) * (1 + 1e-6)
-    assert lack(step) > 1e-6
-    assert lack(running_products(step.expand(-1, -1, 8192, -1, -1, -1), None)) < 2 * CHUNK * lack(step)
+    assert lack(step) > 2e-6
+    assert lack(running_products(step.expand(-1, -1, 8192, -1, -1, -1), None)) < 4 * CHUNK * lack(step)
 
 
 @settings(deadline=None, max_examples=10)
