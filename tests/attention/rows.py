@@ -56,13 +56,15 @@ ROWS = {
         ),
     ),
     # Five strands: 9 crossings with a bias each, which choose from a table of 8 x 8 matrices.
-    # A choice between two nearly equal crossings may fall otherwise in bf16, and differentiates straight through.
+    # A choice between two nearly equal crossings may fall otherwise in bf16 (test_braid.py holds it fixed), and
+    # differentiates straight through.
     "braid": Row(
         params=lambda shape: projections(shape) + (shape.hidden_size + 1) * shape.num_kv_heads * 9,
         forward_flops=lambda shape, tokens: (
             2 * tokens * (projections(shape) + shape.num_kv_heads * 9 * (shape.hidden_size + 64))
             + pairs_flops(shape, tokens)
         ),
+        bf16_error=0.15,
         differentiable=False,
     ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cmath
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from bulba.attention.braid import BraidAttention, crossing_matrices, squier_colu
 from bulba.attention.transport import from_start, running_products, to_start
 from bulba.errors import ConfigError
 from bulba.packing import document_mask
+from tests.model.tiny import tiny_gpt, tokens
 
 SEEDS = st.integers(0, 1000)
 STRANDS, FRACTIONS = st.integers(2, 7), st.floats(-0.99, 0.99).filter(lambda frac: abs(frac) > 0.01)
@@ -224,6 +226,37 @@ def test_the_choice_is_made_in_fp32_under_autocast() -> None:
         rounded = mixer.steps(x)
     assert rounded.dtype == torch.float32
     assert torch.equal(rounded, mixer.steps(x))
+
+
+@pytest.mark.parametrize("kernel", ["reference", "flash"])
+def test_the_same_braids_in_bf16_give_nearly_the_same_output(kernel: Any) -> None:
+    model = tiny_gpt(
+        attention={"_target_": "bulba.attention.braid.BraidAttention", "num_strands": 5, "angle_frac": 0.5}
+        | {"none_bias": 2.0},
+        init_std=0.1,
+        kernel=kernel,
+    )
+    rows = tokens(4, 48)
+    seen: list[Tensor] = []
+    for mixer in model.mixers():
+        mixer.steps = remember(mixer.steps, seen)
+    with torch.no_grad():
+        exact = model(rows)
+        for mixer in model.mixers():
+            mixer.steps = lambda x_BTH: seen.pop(0)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(rows)
+    assert (rounded.float() - exact).norm() <= 0.03 * exact.norm()
+
+
+def remember(steps: Callable[[Tensor], Tensor], seen: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same function, whose results also go to the end of `seen`."""
+
+    def call(x_BTH: Tensor) -> Tensor:
+        seen.append(steps(x_BTH))
+        return seen[-1]
+
+    return call
 
 
 @pytest.mark.parametrize(
