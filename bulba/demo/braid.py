@@ -40,7 +40,7 @@ def show(figure: Figure) -> list[str]:
     third.axvline(1e-12, color="black", linestyle=":", linewidth=1)
     third.set(
         xscale="log",
-        xlim=(1e-17, 10),
+        xlim=(3e-18, 10),
         xlabel="largest difference of the matrices, float64",
         title="Equal braids, equal transport",
     )

@@ -44,7 +44,8 @@ def rotary_case(axes: Axes) -> str:
     axes.plot(rotary, color="tab:gray", linewidth=4, alpha=0.5, label="rotary positions")
     axes.plot(ours, color="tab:blue", linewidth=1, label="transport")
     axes.set(title="Constant rotations are rotary positions", xlabel="distance, tokens", ylabel="score")
-    axes.legend(loc="upper right")
+    axes.margins(y=0.2)
+    axes.legend(loc="upper center", ncols=2)
     return (
         "Constant rotations that commute give the scores of rotary positions: over "
         f"{TOKENS} distances they differ by at most {(ours - rotary).abs().max():.0e}."
@@ -90,10 +91,10 @@ def lengths(axes: Axes) -> str:
     for step in steps[0, 0].unbind(0):
         errors.append((frame[:, 0, 0].norm() - 1).abs().item())
         frame = product(step, frame)
-    ours = (running_products(steps, None)[0, 0, :, :, 0, 0].norm(dim=-1) - 1).abs()
+    ours = (running_products(steps, None)[0, 0, :, :, 0, 0].norm(dim=-1) - 1).abs().cummax(0).values
     axes.loglog(range(1, MANY + 1), errors, label="one by one")
     axes.loglog(range(1, MANY + 1), ours, label="this scan")
-    axes.set(title="Lengths are kept", xlabel="tokens", ylabel="error of the length, fp32")
+    axes.set(title="Lengths are kept", xlabel="tokens", ylabel="largest error of the length, fp32")
     axes.legend(loc="upper left")
     return (
         f"After {MANY} tokens in fp32 a length is wrong by {errors[-1]:.0e} if matrices are multiplied one by one, "
@@ -120,6 +121,6 @@ def look(mixer: Any, x_BTH: Tensor, context: AttentionContext, words: list[str],
     before = words[token - 1] if token else ""
     return [
         f"Order matters most between {before!r} and {words[token]!r}: in key head {head} the two steps and the same "
-        f"two in the other order differ by {holonomy_GT[head, token]:.3f} radians (mean of all: {holonomy_GT.mean():.3f}).",
+        f"two in the other order differ by {holonomy_GT[head, token]:.3f} radians (mean: {holonomy_GT.mean():.3f}).",
         f"At {words[-1]!r} the frames have turned by {turn_GT[:, -1].mean():.2f} radians since the start of the text.",
     ]
