@@ -12,8 +12,8 @@ coordinate, depth O(log T), memory O(T M) a coordinate. The products of chunks a
 they are multiplied, by a step of Newton and Schulz, P (3 I - P^T P) / 2 (Higham 2008, Functions of Matrices, section
 8.3), which squares what rounding added: of 1e-8 a token in fp32, 1e-6 is left after 1e5 tokens.
 Gradient: to first order P_i changes by P_i sum_{j<=i} P_j^T dU_j P_(j-1), so that the gradient of U_j is
-P_j (sum_{i>=j} skew P_i^T G_i) P_(j-1)^T with G the gradient of P: one running sum and nothing stored but P. Only the
-skew part counts, as the Newton step leaves nothing of the rest.
+P_j (sum_{i>=j} skew P_i^T G_i) P_(j-1)^T with G the gradient of P: the same scan, of sums, and nothing stored but P.
+Only the skew part counts, as the Newton step leaves nothing of the rest.
 Layout: coordinate d = m L + l of a head is number m of group l. With M = 2 these are the pairs of rotary positions, and
 neighbours in memory share their arithmetic, which matrices as small as these need: everything is element-wise.
 
@@ -25,6 +25,7 @@ that depend on the pair (i, j) otherwise, nor transports across documents.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from torch import Tensor
 from bulba.attention.base import AttentionContext
 from bulba.attention.heads import HeadsMixer, KeyValueCache
 
+Combine = Callable[[Tensor, Tensor], Tensor]  # of a later and an earlier part
 CHUNK = 16
 """Tokens multiplied before chunks are: log2(CHUNK) products each, and the products over chunks cost 1/CHUNK of that."""
 
@@ -142,50 +144,55 @@ class RunningProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, steps_BGTMML: Tensor, documents_BT: Tensor | None) -> Tensor:
-        places_T = torch.arange(steps_BGTMML.shape[2], device=steps_BGTMML.device)
-        starts_BT = torch.zeros_like(places_T)[None] if documents_BT is None else document_starts(documents_BT)
-        frames_BGTMML = scan(steps_BGTMML, (places_T - starts_BT)[:, None, :, None, None, None])
-        ctx.save_for_backward(frames_BGTMML, starts_BT)
+        frames_BGTMML = scan(steps_BGTMML, places_in(documents_BT, steps_BGTMML), product, polish)
+        ctx.save_for_backward(frames_BGTMML, documents_BT)
         return frames_BGTMML
 
     @staticmethod
     def backward(ctx: Any, grad_BGTMML: Tensor) -> tuple[Tensor, None]:
-        frames, starts_BT = ctx.saved_tensors
-        places_T = torch.arange(frames.shape[2], device=frames.device)
-        is_first = (places_T == starts_BT)[:, None, :, None, None, None]
-        before = torch.where(is_first, identity(frames), shift(frames, 1))
+        frames, documents_BT = ctx.saved_tensors
+        before = torch.where(places_in(documents_BT, frames) == 0, identity(frames), shift(frames, 1))
         turned = product(transpose(frames), grad_BGTMML)
-        later = sum_of_later(0.5 * (turned - transpose(turned)), starts_BT)
+        turned = 0.5 * (turned - transpose(turned))
+        # The sum over a token and those after it in its document is a running sum from the end.
+        places = places_in(None if documents_BT is None else documents_BT.flip(1), frames)
+        later = scan(turned.flip(2), places, torch.add, lambda sums: sums).flip(2)
         return product(product(frames, later), transpose(before)), None
 
 
-def document_starts(documents_BT: Tensor) -> Tensor:
-    """The place of the first token of every token's document, [B, T]."""
-    places_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
-    is_first = documents_BT != documents_BT.roll(1, 1)
-    return torch.where(is_first, places_T, 0).cummax(1).values
+def places_in(documents_BT: Tensor | None, like: Tensor) -> Tensor:
+    """The place of every token in its document, for [B, G, T, M, M, L]: [B, 1, T, 1, 1, 1]."""
+    places_T = torch.arange(like.shape[2], device=like.device)
+    if documents_BT is None:
+        return places_T[:, None, None, None]
+    starts_BT = torch.where(documents_BT != documents_BT.roll(1, 1), places_T, 0).cummax(1).values
+    return (places_T - starts_BT)[:, None, :, None, None, None]
 
 
-def scan(steps: Tensor, places: Tensor) -> Tensor:
-    """`running_products` without gradients; places: of each token in its document, [B, 1, T, 1, 1, 1]."""
+def scan(steps: Tensor, places: Tensor, combine: Combine, finish: Callable[[Tensor], Tensor]) -> Tensor:
+    """Everything from the start of a token's document up to it, combined; [B, G, T, M, M, L] -> same.
+
+    places: from `places_in`. finish: applied to what chunks come to, before and after they are combined.
+    """
     num_tokens = steps.shape[2]
     if num_tokens <= CHUNK:
-        return doubled(steps, places)
+        return doubled(steps, places, combine)
     missing = (0, 0, 0, 0, 0, 0, 0, -num_tokens % CHUNK)
-    steps, places = (F.pad(x, missing).unflatten(2, (-1, CHUNK)) for x in (steps, places))
+    steps, places = (F.pad(x, missing).unflatten(-4, (-1, CHUNK)) for x in (steps, places))
     places_C = torch.arange(CHUNK, device=steps.device)[:, None, None, None]
-    inside = doubled(steps, torch.minimum(places, places_C))
-    # A chunk's product begins in the chunk where the document of its last token does.
-    chunks = polish(doubled(polish(inside[:, :, :, -1]), places[:, :, :, -1] // CHUNK))
-    carried = product(inside, shift(chunks, 1)[:, :, :, None])
+    inside = doubled(steps, torch.minimum(places, places_C), combine)
+    # A chunk's part begins in the chunk where the document of its last token does.
+    chunk_places = places[..., -1, :, :, :] // CHUNK
+    chunks = finish(doubled(finish(inside[..., -1, :, :, :]), chunk_places, combine))
+    carried = combine(inside, shift(chunks, 1)[..., None, :, :, :])
     return torch.where(places > places_C, carried, inside).flatten(2, 3)[:, :, :num_tokens]
 
 
-def doubled(steps: Tensor, places: Tensor) -> Tensor:
-    """Products of all matrices up to each along dimension -4, at most as many as `places` before it."""
+def doubled(steps: Tensor, places: Tensor, combine: Combine) -> Tensor:
+    """All up to each along dimension -4 combined, at most as many as `places` before it."""
     span = 1
     while span < steps.shape[-4]:
-        steps = torch.where(places >= span, product(steps, shift(steps, span)), steps)
+        steps = torch.where(places >= span, combine(steps, shift(steps, span)), steps)
         span *= 2
     return steps
 
@@ -193,12 +200,3 @@ def doubled(steps: Tensor, places: Tensor) -> Tensor:
 def shift(x: Tensor, span: int) -> Tensor:
     """Each matrix `span` places later along dimension -4, zeros before."""
     return F.pad(x.narrow(-4, 0, x.shape[-4] - span), (0, 0, 0, 0, 0, 0, span, 0))
-
-
-def sum_of_later(x: Tensor, starts_BT: Tensor) -> Tensor:
-    """The sum over each token of [B, G, T, M, M, L] and those after it in its document."""
-    num_tokens, sums = x.shape[2], x.cumsum(2)
-    places_T = torch.arange(num_tokens, device=x.device)
-    is_last = F.pad(starts_BT[:, 1:] != starts_BT[:, :-1], (0, 1), value=True)
-    ends_BT = torch.where(is_last, places_T, num_tokens).flip(1).cummin(1).values.flip(1)
-    return sums.take_along_dim(ends_BT[:, None, :, None, None, None], 2) - sums + x
