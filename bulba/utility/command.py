@@ -63,9 +63,7 @@ def utility_command(
     where = choose_device(device)
     folder = Path(out)
     nodes = {name: known[name] for name in names}
-    together, alone = jobs_of(
-        nodes, wanted, seeds, steps, where.type, text_settings(text, words or [], folder)
-    )
+    together, alone = jobs_of(nodes, wanted, seeds, steps, where.type, text_settings(text, words or [], folder))
     workers = workers or default_workers(where.type, len(together))
     record: dict[str, Any] = {
         "provenance": provenance(),
@@ -92,13 +90,10 @@ def utility_command(
     print(f"written: {', '.join(str(folder / name) for name in ('results.json', 'table.md', 'figure.png'))}")
 
 
-def run_jobs(
-    together: Sequence[Job], alone: Sequence[Job], workers: int, record: dict[str, Any], folder: Path
-) -> None:
+def run_jobs(together: Sequence[Job], alone: Sequence[Job], workers: int, record: dict[str, Any], folder: Path) -> None:
     """Add the rows of every job to the record, which is on the disk whenever a job has ended."""
-    total, done = len(together) + len(alone), 0
-    for rows in every_job(together, alone, workers):
-        done += 1
+    total = len(together) + len(alone)
+    for done, rows in enumerate(every_job(together, alone, workers), start=1):
         record["rows"] += rows
         write_json(folder / "results.json", record)
         first = rows[0]
@@ -163,7 +158,10 @@ def in_order(rows: Sequence[Row], names: Sequence[str], tasks: Sequence[str]) ->
 
 
 def attention_nodes() -> dict[str, dict[str, Any]]:
-    """The config nodes of the files of conf/attention that name one mechanism, as train.py reads them, baseline first."""
+    """The config nodes of the files of conf/attention that name one mechanism, as train.py reads them.
+
+    The baseline comes first.
+    """
     names = sorted(groups()["attention"], key=lambda name: (name != BASELINE, name))
     nodes = {name: to_plain(check([f"attention={name}"]).attention) for name in names}
     return {name: node for name, node in nodes.items() if "_target_" in node}

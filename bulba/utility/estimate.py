@@ -1,8 +1,8 @@
 """Figures of several seeds as a mean and an interval.
 
-The interval is Student's: mean -+ t s / sqrt(n), with s the standard deviation of the n seeds (n - 1 in its divisor) and
-t the 97.5 % quantile for n - 1 degrees of freedom. It holds for seeds whose figures are about normal; with
-three seeds it is wide, as it should be. A bootstrap of three values would be too narrow, so there is none.
+The interval is Student's: mean -+ t s / sqrt(n), with s the standard deviation of the n seeds (n - 1 in its divisor)
+and t the 97.5 % quantile for n - 1 degrees of freedom. It holds for seeds whose figures are about normal; with three
+seeds it is wide, as it should be. A bootstrap of three values would be too narrow, so there is none.
 One seed has no interval.
 """
 

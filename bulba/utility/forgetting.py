@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -52,18 +53,18 @@ class Forgetting(Task):
     headline = "forgotten"
     unit = "accuracy lost on A"
     better = "less"
-    shown = {
+    shown: ClassVar[dict[str, str]] = {
         "forgotten": "forgotten",
         "a_before": "A before B",
         "a_after": "A after B",
         "b_after": "B after B",
     }
-    limits = (-1.0, 1.0)
+
+    def limits_of(self, figure: str) -> tuple[float, float]:
+        return (-1.0, 1.0) if figure == self.headline else (0.0, 1.0)
 
     def measure(self, lab: Lab) -> Outcome:
-        draws = [
-            partial(draw_facts, answers_FS=answers, task=task) for task, answers in enumerate(tables(lab.seed))
-        ]
+        draws = [partial(draw_facts, answers_FS=answers, task=task) for task, answers in enumerate(tables(lab.seed))]
         first, second = (
             Lesson(f"facts {name}", draw, SIZES, steps=STEPS, rows=ROWS, lr=LR)
             for name, draw in zip("AB", draws, strict=True)

@@ -7,6 +7,8 @@ loss on random tokens. The figure is log2 of the gradient norm of all weights of
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from bulba.model.gpt import GPT
@@ -36,7 +38,7 @@ class Gradients(Task):
     headline = f"log2_ratio_{HEADLINE_DEPTH}"
     unit = "doublings, first over last layer"
     better = "nearest to 0"
-    shown = {f"log2_ratio_{depth}": f"{depth} layers" for depth in DEPTHS}
+    shown: ClassVar[dict[str, str]] = {f"log2_ratio_{depth}": f"{depth} layers" for depth in DEPTHS}
 
     def measure(self, lab: Lab) -> Outcome:
         tokens = torch.randint(VOCAB_SIZE, (ROWS, TOKENS + 1), generator=seeded(lab.seed, 0, self.name))

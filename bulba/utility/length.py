@@ -8,6 +8,7 @@ distance and the number of tokens among which the one is to be found; nothing el
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import torch
 
@@ -47,7 +48,7 @@ class Length(Task):
     headline = f"accuracy_{HEADLINE_LEN}"
     unit = "share of right answers"
     better = "more"
-    shown = {f"accuracy_{length}": f"{length} tokens" for length in LENGTHS}
+    shown: ClassVar[dict[str, str]] = {f"accuracy_{length}": f"{length} tokens" for length in LENGTHS}
     solved, chance, limits = 0.95, 1 / ANSWERS, (0.0, 1.0)
 
     def measure(self, lab: Lab) -> Outcome:

@@ -10,6 +10,8 @@ Accuracy is balanced: the mean of the shares of right answers among the yeses an
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from bulba.utility.learning import Lesson, Marks, Rows, examine
@@ -54,7 +56,7 @@ class Match(Task):
     headline = "balanced_accuracy"
     unit = "balanced share of right answers"
     better = "more"
-    shown = {"balanced_accuracy": "balanced accuracy"}
+    shown: ClassVar[dict[str, str]] = {"balanced_accuracy": "balanced accuracy"}
     solved, chance, limits = 0.9, 0.5, (0.0, 1.0)
 
     def measure(self, lab: Lab) -> Outcome:

@@ -9,6 +9,7 @@ No random number takes part, so there is nothing to have an interval of.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -61,7 +62,11 @@ class Memory(Task):
     headline = "step_mb"
     unit = "MB"
     better = "less"
-    shown = {"step_mb": "training step, MB", "step_exponent": "exponent", "cache_mb": "decode cache, MB"}
+    shown: ClassVar[dict[str, str]] = {
+        "step_mb": "training step, MB",
+        "step_exponent": "exponent",
+        "cache_mb": "decode cache, MB",
+    }
     seeded = False
 
     def measure(self, lab: Lab) -> Outcome:

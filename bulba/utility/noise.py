@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class Noise(Task):
     headline = f"accuracy_{HEADLINE_LEVEL:g}"
     unit = "share of right answers"
     better = "more"
-    shown = {f"accuracy_{level:g}": f"noise {level:g}" for level in LEVELS}
+    shown: ClassVar[dict[str, str]] = {f"accuracy_{level:g}": f"noise {level:g}" for level in LEVELS}
     chance, limits = 1 / VALUES, (0.0, 1.0)
 
     def measure(self, lab: Lab) -> Outcome:

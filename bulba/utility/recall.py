@@ -8,6 +8,8 @@ to write into each value which key stood before it, and to find that key; so sof
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from bulba.utility.learning import NOT_ASKED, Lesson, Rows, examine
@@ -40,7 +42,7 @@ class Recall(Task):
     headline = "accuracy"
     unit = "share of right answers"
     better = "more"
-    shown = {"accuracy": "accuracy"}
+    shown: ClassVar[dict[str, str]] = {"accuracy": "accuracy"}
     solved, chance, limits = 0.95, 1 / VALUES, (0.0, 1.0)
 
     def measure(self, lab: Lab) -> Outcome:

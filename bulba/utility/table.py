@@ -40,7 +40,7 @@ def standing(task: Task, rows: Sequence[Row]) -> Standing:
         where = "" if len(bad) == len(rows) else f" at {len(bad)} of {len(rows)} seeds"
         return Standing({}, None, len(rows), {}, f"{kind}{where}: {bad[0][kind]}")
     names = [name for name in rows[0]["figures"] if all(name in row["figures"] for row in rows)]
-    estimates = {name: estimate([row["figures"][name] for row in rows], task.limits) for name in names}
+    estimates = {name: estimate([row["figures"][name] for row in rows], task.limits_of(name)) for name in names}
     costs = [row["cost"] for row in rows if row["cost"]]
     means = {name: sum(cost[name] for cost in costs) / len(costs) for name in costs[0]} if costs else {}
     marks = [row["solved"] for row in rows]

@@ -45,7 +45,7 @@ class Task(ABC):
 
     question: what it asks, in a sentence. headline: the figure that stands for all others, in `unit`. better: which
     way. solved: the headline from which the task counts as solved; None where there is nothing to solve. chance: the
-    headline of guessing. limits: between which every figure lies whatever happens. shown: the figures of its table, with
+    headline of guessing. limits: between which its figures lie whatever happens. shown: the figures of its table, with
     their titles. seeded: false where no random number takes part, so that one measurement is all there is.
     """
 
@@ -63,6 +63,10 @@ class Task(ABC):
     @abstractmethod
     def measure(self, lab: Lab) -> Outcome:
         """Raises BulbaError where the attention cannot take part."""
+
+    def limits_of(self, figure: str) -> tuple[float, float]:
+        """Between which values a figure lies."""
+        return self.limits
 
     def is_solved(self, figures: Mapping[str, float]) -> bool | None:
         """Whether one measurement solves the task; None where there is nothing to solve."""
@@ -89,16 +93,17 @@ class Lab:
     attention: Mapping[str, Any]
     seed: int
     steps: int | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     text: TextSettings | None = None
     _learned: dict[str, tuple[GPT, Cost]] = field(default_factory=dict)
 
     def model(self, **sizes: Any) -> GPT:
         """A new GPT of this attention with weights that the seed fixes, on its fastest kernel."""
         torch.manual_seed(self.seed)
-        model = GPT(**(SIZES | {"attention": self.attention} | sizes))
+        with self.device:
+            model = GPT(**(SIZES | {"attention": self.attention} | sizes))
         set_fastest_kernel(model)
-        return model.to(self.device)
+        return model
 
     def learned(self, lesson: Lesson) -> tuple[GPT, Cost]:
         """The model that has learned `lesson`, and what that took; learned once, so leave its weights as they are."""
@@ -109,19 +114,13 @@ class Lab:
 
     def teach(self, model: GPT, lesson: Lesson) -> Cost:
         """Let `model` learn `lesson`."""
-        with torch.device("meta"):
-            flops = row_flops(self.model_like(model), lesson.model["max_seq_len"])
-        return learn(model, lesson, self.steps or lesson.steps, self.seed, flops)
-
-    def model_like(self, model: GPT) -> GPT:
-        """The same shape and kernel, for counting."""
-        like = GPT(**model.get_model_config())
+        with torch.device("meta"):  # the same shape, for counting
+            like = GPT(**model.get_model_config())
         like.set_kernel(model.kernel)
-        return like
+        flops = row_flops(like, lesson.model["max_seq_len"])
+        return learn(model, lesson, self.steps or lesson.steps, self.seed, flops)
 
 
 def set_fastest_kernel(model: GPT) -> None:
     """`flash` where every layer has it, else the written-out formulas."""
-    model.set_kernel(
-        "flash" if all("flash" in mixer.capabilities.kernels for mixer in model.mixers()) else "reference"
-    )
+    model.set_kernel("flash" if all("flash" in mixer.capabilities.kernels for mixer in model.mixers()) else "reference")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import open_dict
 
@@ -36,7 +36,7 @@ class Text(Task):
     headline = "bits_per_byte"
     unit = "bits per byte"
     better = "less"
-    shown = {
+    shown: ClassVar[dict[str, str]] = {
         "bits_per_byte": "bits per byte",
         "unigram": "unigram entropy",
         "tokens_per_s": "tokens/s",

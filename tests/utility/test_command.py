@@ -92,7 +92,9 @@ class Picky(Task):
 @pytest.fixture
 def picky_rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setitem(TASKS, "picky", Picky())
-    jobs = [Job(name, STANDARD, seed, ("picky",), None, "cpu") for name in ("good", "shy", "weak") for seed in (1, 2, 3)]
+    jobs = [
+        Job(name, STANDARD, seed, ("picky",), None, "cpu") for name in ("good", "shy", "weak") for seed in (1, 2, 3)
+    ]
     return [row for job in jobs for row in run_job(job)]
 
 
