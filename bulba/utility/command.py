@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from bulba.config.build import nearest, to_plain
-from bulba.config.overrides import check, groups
+from bulba.config.overrides import CONF, check, groups
 from bulba.config.snapshot import provenance, write_json
 from bulba.device import Device, choose_device, device_name
 from bulba.errors import ConfigError
@@ -56,13 +57,13 @@ def utility_command(
     folder of texts of the task `text`. words: more settings of train.py for it. workers: processes side by side; None
     is one for each core.
     """
-    known = attention_nodes()
-    names = chosen(attentions, list(known), "attentions", everything=ALL)
+    names = chosen(attentions, attention_names(), "attentions", everything=ALL)
     wanted = chosen(tasks or ([Text.name] if text else [task.name for task in GENERATED]), list(TASKS), "tasks")
     check_settings(wanted, seeds, steps, text, words, workers)
     where = choose_device(device)
     folder = Path(out)
-    nodes = {name: known[name] for name in names}
+    # As train.py reads them.
+    nodes = {name: to_plain(check([f"attention={name}"]).attention) for name in names}
     together, alone = jobs_of(nodes, wanted, seeds, steps, where.type, text_settings(text, words or [], folder))
     workers = workers or default_workers(where.type, len(together))
     record: dict[str, Any] = {
@@ -157,14 +158,14 @@ def in_order(rows: Sequence[Row], names: Sequence[str], tasks: Sequence[str]) ->
     return sorted(rows, key=lambda row: (tasks.index(row["task"]), names.index(row["attention"]), row["seed"]))
 
 
-def attention_nodes() -> dict[str, dict[str, Any]]:
-    """The config nodes of the files of conf/attention that name one mechanism, as train.py reads them.
-
-    The baseline comes first.
-    """
-    names = sorted(groups()["attention"], key=lambda name: (name != BASELINE, name))
-    nodes = {name: to_plain(check([f"attention={name}"]).attention) for name in names}
-    return {name: node for name, node in nodes.items() if "_target_" in node}
+def attention_names() -> list[str]:
+    """The files of conf/attention that name one mechanism (hybrid.yaml has a pattern of them), the baseline first."""
+    files = {
+        name: yaml.safe_load((CONF / "attention" / f"{name}.yaml").read_text("utf-8")) for name in groups()["attention"]
+    }
+    return sorted(
+        (name for name, node in files.items() if "_target_" in node), key=lambda name: (name != BASELINE, name)
+    )
 
 
 def task_settings(task: Task) -> dict[str, Any]:

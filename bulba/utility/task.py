@@ -15,14 +15,15 @@ from bulba.stage.flops import row_flops
 from bulba.utility.learning import Cost, Lesson, learn
 
 # The sizes that all tasks share; a lesson adds its vocabulary, depth and length. As many key/value heads as query
-# heads, and heads of 16, so that attentions that cannot share heads, or need widths that 8 divides, take part.
+# heads, and heads of 16, so that attentions that cannot share heads, or need widths that 8 divides, take part. Rotary
+# positions for rows of some dozen tokens: with a base of 1e4 recall was not learned in 1000 steps, with 30 in 300.
 SIZES: dict[str, Any] = {
     "num_layers": 2,
     "hidden_size": 64,
     "num_heads": 4,
     "num_kv_heads": 4,
     "intermediate_size": 128,
-    "rope_base": 1e4,
+    "rope_base": 30.0,
     "tie_embeddings": False,
     "init_std": 0.05,
     "mlp": {"_target_": "bulba.model.mlp.SwiGLU"},
