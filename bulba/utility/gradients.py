@@ -37,7 +37,7 @@ class Gradients(Task):
     question = f"{HEADLINE_DEPTH} layers before training: log2 of the gradient norm of the first over the last layer."
     headline = f"log2_ratio_{HEADLINE_DEPTH}"
     unit = "doublings, first over last layer"
-    better = "nearest to 0"
+    better = "nearer to 0"
     shown: ClassVar[dict[str, str]] = {f"log2_ratio_{depth}": f"{depth} layers" for depth in DEPTHS}
 
     def measure(self, lab: Lab) -> Outcome:

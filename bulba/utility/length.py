@@ -16,7 +16,7 @@ from bulba.utility.learning import NOT_ASKED, Lesson, Rows, examine
 from bulba.utility.task import Lab, Outcome, Task
 
 TRAINED_LEN = 32
-LENGTHS = (32, 64, 128, 256)
+LENGTHS = (32, 64, 128)
 HEADLINE_LEN = 128
 ANSWERS, FILLERS = 16, 16
 TOLD, ASKED = 8, 8

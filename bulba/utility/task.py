@@ -30,7 +30,7 @@ SIZES: dict[str, Any] = {
     "norm": {"_target_": "bulba.model.norm.RMSNorm", "eps": 1e-5},
 }
 
-Better = Literal["more", "less", "nearest to 0"]
+Better = Literal["more", "less", "nearer to 0"]
 
 
 @dataclass(frozen=True)

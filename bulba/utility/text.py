@@ -22,7 +22,7 @@ import bulba.errors
 from bulba.config.build import build
 from bulba.config.overrides import check, expand
 from bulba.device import choose_device
-from bulba.errors import BulbaError, UnsupportedError
+from bulba.errors import BulbaError, TrainingError, UnsupportedError
 from bulba.runs import new_folder
 from bulba.utility.learning import Cost
 from bulba.utility.task import Lab, Outcome, Task
@@ -61,10 +61,8 @@ class Text(Task):
         }
         if answer["peak_bytes"] is not None:
             figures["peak_mb"] = answer["peak_bytes"] / 1e6
-        row_flops = round(result["train_flops"] / result["train_tokens"] * answer["seq_len"])
-        return Outcome(
-            figures, Cost(params, row_flops, result["step"], result["train_tokens"], result["train_seconds"])
-        )
+        flops = round(result["train_flops"] / answer["num_rows"])
+        return Outcome(figures, Cost(params, flops, result["step"], result["train_tokens"], result["train_seconds"]))
 
 
 def words_of_run(lab: Lab) -> list[str]:
@@ -92,7 +90,7 @@ def in_its_own_process(words: list[str], run: Path) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", __name__, str(run), *words], capture_output=True, text=True)
     last = (done.stdout.splitlines() or [""])[-1]
     if done.returncode or not last.startswith("{"):
-        raise BulbaError(f"the run in {run} ended with exit code {done.returncode}: {done.stderr.strip()[-600:]}")
+        raise TrainingError(f"the run in {run} ended with exit code {done.returncode}: {done.stderr.strip()[-600:]}")
     answer: dict[str, Any] = json.loads(last)
     if "error" in answer:
         raise getattr(bulba.errors, answer["error"])(answer["sentence"])
@@ -122,7 +120,7 @@ def train_and_measure(words: list[str], run: Path) -> dict[str, Any]:
     return {
         "result": summary["result"],
         "num_params": summary["model"]["num_params"],
-        "seq_len": config.data.seq_len,
+        "num_rows": summary["result"]["step"] * config.data.batch_size,
         "peak_bytes": peak,
         "unigram": unigram_bits_per_byte(open_run(str(run))),
     }

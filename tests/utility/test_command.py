@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,8 +12,8 @@ import pytest
 
 from bulba.cli import call
 from bulba.data.tales.corpus import write_tales
-from bulba.errors import BulbaError, ConfigError, TrainingError, UnsupportedError
-from bulba.utility import command, suite
+from bulba.errors import ConfigError, TrainingError, UnsupportedError
+from bulba.utility import command, suite, text
 from bulba.utility.command import utility_command
 from bulba.utility.suite import GENERATED, TASKS, Job, run_job
 from bulba.utility.table import page, standings
@@ -31,14 +33,15 @@ def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row in results["rows"]:
         assert TASKS[row["task"]].headline in row["figures"]
         assert set(row["figures"]) <= set(TASKS[row["task"]].shown)
-    text = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert "over 2 seeds, with its 95 % interval" in text
-    assert "Solved by none, from 0.95 on" in text
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "over 2 seeds, with its 95 % interval" in table
+    assert "Solved by none, from 0.95 on" in table
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob(".unfinished-*"))
-    assert "6 of" not in capsys.readouterr().out
+    assert "2 of 2: standard, seed 2: recall 0." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives() -> None:
     jobs = [Job("standard", STANDARD, seed, ("gradients", "length"), 2, "cpu") for seed in (1, 2)]
     alone = [row for job in jobs for row in run_job(job)]
@@ -104,12 +107,12 @@ def test_who_cannot_is_named_with_the_reason(picky_rows: list[dict[str, Any]]) -
     assert of_task["good"].solved_seeds == 1
     assert of_task["shy"].reason == "refused: layer 0 (Shy) cannot share key/value heads | ever."
     assert of_task["weak"].reason == "failed at 1 of 3 seeds: diverged: loss nan"
-    text = page(picky_rows, 3, ["a fact"])
-    assert "| good | 2.00 [-0.48, 4.48] |" in text
-    assert "| shy | refused |" in text
-    assert "| shy | refused: layer 0 (Shy) cannot share key/value heads / ever. |" in text
-    assert "| weak | failed at 1 of 3 seeds |" in text
-    assert "Solved, from 3 on, at how many seeds: good (1 of 3)." in text
+    shown = page(picky_rows, 3, ["a fact"])
+    assert "| good | 2.00 [-0.48, 4.48] |" in shown
+    assert "| shy | refused |" in shown
+    assert "| shy | refused: layer 0 (Shy) cannot share key/value heads / ever. |" in shown
+    assert "| weak | failed at 1 of 3 seeds |" in shown
+    assert "Solved, from 3 on, at how many seeds: good (1 of 3)." in shown
 
 
 def test_a_task_that_nobody_solves_says_so(picky_rows: list[dict[str, Any]]) -> None:
@@ -138,9 +141,23 @@ def test_text_trains_a_real_run(tmp_path: Path, cache_dir: Path) -> None:
     assert "which has no interval" in (folder / "table.md").read_text(encoding="utf-8")
 
 
-def test_a_refusal_of_the_run_is_the_refusal_of_the_task(tmp_path: Path) -> None:
+def test_a_refusal_of_the_run_is_the_refusal_of_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("data.path=texts", "model.num_heads=3")
+    monkeypatch.setattr(sys, "argv", ["text", str(tmp_path), *words])
     write_tales(tmp_path / "texts", 30_000, seed=1)
-    settings = suite.text_settings(str(tmp_path / "texts"), ["model.num_heads=3"], tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    text.main()
+    said = capsys.readouterr().out
+    monkeypatch.setattr(text.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, said, ""))
+    settings = suite.text_settings("texts", ["model.num_heads=3"], tmp_path / "out")
     (row,) = run_job(Job("standard", STANDARD, 1, ("text",), 2, "cpu", settings))
     assert row["refused"].startswith("model.hidden_size=128 is not divisible by model.num_heads=3")
-    assert issubclass(ConfigError, BulbaError)
+
+
+def test_a_run_that_breaks_is_a_failure_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = subprocess.CompletedProcess([], 1, "", "Traceback ...\nZeroDivisionError: division by zero")
+    monkeypatch.setattr(text.subprocess, "run", lambda *_, **__: broken)
+    with pytest.raises(TrainingError, match="exit code 1: .*division by zero"):
+        text.in_its_own_process([], Path("somewhere"))
