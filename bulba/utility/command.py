@@ -144,12 +144,12 @@ def facts(record: dict[str, Any]) -> list[str]:
 
 
 def glance_table(rows: Sequence[Row], names: Sequence[str]) -> Table:
-    """The headlines for the terminal."""
+    """The headlines for the terminal, whose width has no room for intervals."""
     table = standings(rows)
-    shown = Table("attention", *table, title="what the attentions are good for", title_justify="left")
+    shown = Table("attention", *table, title="means over the seeds; intervals are in table.md", title_justify="left")
     for name in names:
         cells = [headline(TASKS[task], of_task[name]) if name in of_task else "-" for task, of_task in table.items()]
-        shown.add_row(name, *cells)
+        shown.add_row(name, *(cell.partition(" [")[0] for cell in cells))
     return shown
 
 

@@ -21,7 +21,7 @@ from bulba.optimizer.adamw import build_adamw
 
 NOT_ASKED = -100
 """The target of a token after which nothing is asked."""
-EVALUATED_ROWS, EVALUATED_AT_ONCE = 512, 128
+EVALUATED_ROWS, EVALUATED_AT_ONCE = 256, 128
 WARMUP_FRAC, GRAD_CLIP_NORM = 0.1, 1.0
 ADAMW = {"beta1": 0.9, "beta2": 0.98, "eps": 1e-8, "weight_decay": 0.01}
 # Seeds of what is drawn for training and for the examination, so that the two never meet.
@@ -77,7 +77,7 @@ def learn(model: GPT, lesson: Lesson, steps: int, seed: int, flops: int) -> Cost
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRAD_CLIP_NORM)
         if not (loss.isfinite() & norm.isfinite()):
-            raise TrainingError(f"diverged: loss {float(loss):g}, gradient norm {float(norm):g} at step {step + 1}")
+            raise TrainingError(f"diverged: loss {loss.item():g}, gradient norm {norm.item():g} at step {step + 1}")
         optimizer.step()
         schedule.step()
         tokens += rows.inputs_BT.numel()

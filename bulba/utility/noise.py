@@ -1,7 +1,7 @@
 """Noise robustness: how much of associative recall is left when the embedding of every token is disturbed.
 
 The model that has learned `recall`, without noise, reads tokens whose embeddings carry Gaussian noise, of a root mean
-square of 0.25, 0.5 or 1 times that of the embeddings themselves. The pairs are all still there, so what goes
+square of 0.5, 1 or 2 times that of the embeddings themselves. The pairs are all still there, so what goes
 wrong is the reading, not the text. An attention that never learned recall has nothing to lose here: read the figure
 beside that at noise 0.
 """
@@ -20,8 +20,8 @@ from bulba.utility.learning import examine
 from bulba.utility.recall import LESSON, VALUES, draw_recall
 from bulba.utility.task import Lab, Outcome, Task
 
-LEVELS = (0.0, 0.25, 0.5, 1.0)
-HEADLINE_LEVEL = 0.5
+LEVELS = (0.0, 0.5, 1.0, 2.0)
+HEADLINE_LEVEL = 1.0
 
 
 @contextmanager
@@ -44,7 +44,9 @@ def noisy_embeddings(model: GPT, level: float, seed: int) -> Iterator[None]:
 
 class Noise(Task):
     name = "noise"
-    question = f"Recall, with noise of {HEADLINE_LEVEL:g} times their own size on the embeddings: what is left of it?"
+    question = (
+        f"The model of recall, noise {HEADLINE_LEVEL:g} times as large as the embeddings on them: what is left of it?"
+    )
     headline = f"accuracy_{HEADLINE_LEVEL:g}"
     unit = "share of right answers"
     better = "more"

@@ -14,7 +14,7 @@ from bulba.utility.task import Task
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLUMNS = 3
+COLUMNS = 4
 INK, SEED_COLOUR, FAINT = "#0072B2", "#E69F00", "#8C8C8C"
 
 
@@ -28,7 +28,7 @@ def draw(table: Mapping[str, Mapping[str, Standing]]) -> bytes:
     attentions = list(dict.fromkeys(name for of_task in table.values() for name in of_task))
     columns = min(COLUMNS, len(table))
     rows = math.ceil(len(table) / columns)
-    size = (1.5 + 3.7 * columns, 0.9 + rows * (1.3 + 0.27 * len(attentions)))
+    size = (1.5 + 3.1 * columns, 0.9 + rows * (1.3 + 0.27 * len(attentions)))
     figure = Figure(figsize=size, dpi=150, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.1))
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False).flat
@@ -42,7 +42,7 @@ def draw(table: Mapping[str, Mapping[str, Standing]]) -> bytes:
         Line2D([], [], color=INK, marker="D", markersize=5, label="mean and 95 % interval"),
         Line2D([], [], color=SEED_COLOUR, marker="o", markersize=4, linestyle="none", label="a seed"),
         Line2D([], [], color=FAINT, linestyle=":", label="guessing"),
-        Line2D([], [], color=FAINT, linestyle="--", label="solved from here on"),
+        Line2D([], [], color=FAINT, linestyle="--", label="solved from here on, or ideal"),
     ]
     figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), frameon=False)
     stream = io.BytesIO()
@@ -67,13 +67,15 @@ def panel(axes: Axes, task: Task, of_task: Mapping[str, Standing], attentions: l
         if len(shown.values) > 1:
             heights = [place + 0.22] * len(shown.values)
             axes.plot(shown.values, heights, linestyle="none", marker="o", markersize=3, color=SEED_COLOUR)
-    for line, style in ((task.chance, ":"), (task.solved, "--")):
+    ideal = 0.0 if task.better == "nearer to 0" else None
+    for line, style in ((task.chance, ":"), (task.solved, "--"), (ideal, "--")):
         if line is not None:
             axes.axvline(line, color=FAINT, linestyle=style, linewidth=1, zorder=0)
-    if task.limits == (0.0, 1.0):
-        axes.set_xlim(-0.03, 1.03)
-    elif task.better == "less" and task.limits[0] >= 0:
-        axes.set_xlim(left=0)
+    low, high = task.limits_of(task.headline)
+    if high == 1:
+        axes.set_xlim(min(-0.03, axes.get_xlim()[0]) if low < 0 else -0.03, 1.03)
+    elif low == 0:
+        axes.set_xlim(0, 1.05 * axes.get_xlim()[1])
     axes.set_yticks(range(len(attentions)), attentions)
     axes.set_ylim(len(attentions) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

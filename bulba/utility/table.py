@@ -13,9 +13,9 @@ from bulba.utility.task import Task
 
 HEAD = """# What the attentions are good for
 
-Every figure is a mean over {seeds}{interval}. All attentions had the same rows, steps and
-learning rate, nothing was tuned for one of them; they differ in weights, FLOPs and seconds, which stand beside. So many
-intervals hold one by one, not all together: of 20 means, one lies outside of its interval by chance.
+Every figure is a mean over {seeds}{interval}.
+All attentions had the same rows, steps and learning rate, and nothing was tuned for one of them; they differ in
+weights, FLOPs and seconds, which stand beside. Intervals hold one by one, not all together: of 20, about one misses by chance.
 
 {facts}
 """
@@ -127,12 +127,12 @@ def verdict(task: Task, of_task: Mapping[str, Standing]) -> str:
     measured = {name: one for name, one in of_task.items() if one.reason is None}
     marked = {name: one for name, one in measured.items() if one.solved_seeds is not None}
     if not marked:
-        return f"{task.better} is better.".capitalize()
+        return f"{task.better} is better, in {task.unit}.".capitalize() if measured else "Nobody could take part."
     solvers = [f"{name} ({one.solved_seeds} of {one.seeds})" for name, one in marked.items() if one.solved_seeds]
     bar = "" if task.solved is None else f", from {task.solved:g} on"
     guessing = "" if task.chance is None else f" Guessing gives {task.chance:.3g}."
     if not solvers:
-        return f"Solved by none{bar}: with these steps it says who learns faster, not who can.{guessing}"
+        return f"Solved by none{bar}: the figures say how far each came in these steps, not who can.{guessing}"
     return f"Solved{bar}, at how many seeds: {', '.join(solvers)}.{guessing}"
 
 

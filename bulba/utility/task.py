@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Task(ABC):
     shown: ClassVar[dict[str, str]]
     solved: ClassVar[float | None] = None
     chance: ClassVar[float | None] = None
-    limits: ClassVar[tuple[float, float]] = (-float("inf"), float("inf"))
+    limits: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     seeded: ClassVar[bool] = True
 
     @abstractmethod

@@ -10,6 +10,7 @@ own above what it held before the model was made, malloc's spare blocks among it
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ class Text(Task):
         "mflops_per_token": "MFLOPs a token",
         "peak_mb": "peak memory, MB",
     }
-    limits = (0.0, float("inf"))
+    limits = (0.0, math.inf)
 
     def is_solved(self, figures: Mapping[str, float]) -> bool | None:
         return figures["bits_per_byte"] < figures["unigram"]
