@@ -15,7 +15,8 @@ HEAD = """# What the attentions are good for
 
 Every figure is a mean over {seeds}{interval}.
 All attentions had the same rows, steps and learning rate, and nothing was tuned for one of them; they differ in
-weights, FLOPs and seconds, which stand beside. Intervals hold one by one, not all together: of 20, about one misses by chance.
+weights, FLOPs and seconds, which stand beside. Intervals hold one by one, not all together: of 20, about one misses by
+chance.
 
 {facts}
 """
