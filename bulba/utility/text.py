@@ -104,11 +104,13 @@ def train_and_measure(words: list[str], run: Path) -> dict[str, Any]:
     from bulba.bench.opened import open_run
     from bulba.bench.plan import peak_bytes, start_measuring
     from bulba.bench.text import unigram_bits_per_byte
+    from bulba.run.check import check_config
     from bulba.run.train import train
 
     config = check(expand(words))
     with open_dict(config):
         del config["hydra"]
+    check_config(config)  # before the texts are read
     data = build(config.data, path="data")
     data.prepare(build(config.tokenizer, path="tokenizer"))
     device = choose_device(config.trainer.device)

@@ -126,6 +126,7 @@ TINY_RUN = (
 )
 
 
+@pytest.mark.slow
 def test_text_trains_a_real_run(tmp_path: Path, cache_dir: Path) -> None:
     write_tales(tmp_path / "texts", 100_000, seed=1)
     words = f"words=[{TINY_RUN},data.cache_dir='{cache_dir}']"
@@ -146,8 +147,6 @@ def test_a_refusal_of_the_run_is_the_refusal_of_the_task(
 ) -> None:
     words = ("data.path=texts", "model.num_heads=3")
     monkeypatch.setattr(sys, "argv", ["text", str(tmp_path), *words])
-    write_tales(tmp_path / "texts", 100_000, seed=1)
-    monkeypatch.chdir(tmp_path)
     text.main()
     said = capsys.readouterr().out
     monkeypatch.setattr(text.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, said, ""))

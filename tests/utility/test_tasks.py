@@ -130,7 +130,7 @@ def test_noise_has_the_size_that_it_claims_and_goes_away() -> None:
     with noise.noisy_embeddings(model, 0.5, seed=1):
         disturbed = model.embed_tokens(tokens) - clean
     rms = model.embed_tokens.weight.square().mean().sqrt()
-    assert float(disturbed.square().mean().sqrt() / rms) == pytest.approx(0.5, rel=0.02)
+    assert (disturbed.square().mean().sqrt() / rms).item() == pytest.approx(0.5, rel=0.02)
     assert torch.equal(model.embed_tokens(tokens), clean)
     with noise.noisy_embeddings(model, 0.0, seed=1):
         assert torch.equal(model.embed_tokens(tokens), clean)
