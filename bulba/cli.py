@@ -116,6 +116,13 @@ def load(settings: Settings = None) -> None:
     call(load_command, settings)
 
 
+@app.command(help=help_text("utility"))
+def utility(settings: Settings = None) -> None:
+    from bulba.utility.command import utility_command
+
+    call(utility_command, settings)
+
+
 @app.command(name="verify-resume", help=help_text("verify-resume"))
 def verify_resume(settings: Settings = None) -> None:
     from bulba.bench.resume import verify_resume as verify

@@ -67,6 +67,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Відновити модель запуску або контрольної точки з її файлів і описати: load run=last",
         "ru": "Восстановить модель запуска или контрольной точки из её файлов и описать: load run=last",
     },
+    "utility": {
+        "en": "What each attention is good for: recall, forgetting, length, noise, memory: utility attentions=[standard] seeds=3",
+        "be": "На што здатная кожная ўвага: успамін, забыванне, даўжыня, шум, памяць: utility attentions=[standard] seeds=3",
+        "uk": "На що здатна кожна увага: пригадування, забування, довжина, шум, пам'ять: utility attentions=[standard] seeds=3",
+        "ru": "На что способно каждое внимание: вспоминание, забывание, длина, шум, память: utility attentions=[standard] seeds=3",
+    },
     "verify-resume": {
         "en": "Train, kill with -9 at random steps, resume, and compare every loss with an uninterrupted run.",
         "be": "Навучаць, забіваць -9 на выпадковых кроках, працягваць і параўноўваць кожную страту з неперарваным запускам.",

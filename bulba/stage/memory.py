@@ -74,6 +74,11 @@ class StorageCounter(TorchDispatchMode):
         if self._total > self._totals[self.phase]:
             self._totals[self.phase], self.peaks[self.phase] = self._total, Counter(self._live)
 
+    @property
+    def live_bytes(self) -> int:
+        """Of everything that is alive now."""
+        return self._total
+
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
         """What happens inside belongs to `phase`."""
