@@ -13,7 +13,7 @@ import pytest
 # Tests run side by side, and so do the programs that they start. torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402
+import torch
 
 ROOT = Path(__file__).parents[1]
 # The models of the tests are tiny, and threads that wait for each other cost more than they bring.
