@@ -1,12 +1,12 @@
 """The row of every attention in the contract tests: what its weights, products and memory come to, by formula."""
 
 from __future__ import annotations
+
 from collections.abc import Callable
-from dataclasses import dataclass
-from bulba.attention.base import MixerShape
 from dataclasses import dataclass, field
 from typing import Any
 
+from bulba.attention.base import MixerShape
 
 
 @dataclass(frozen=True)
