@@ -72,6 +72,7 @@ class FractalAttention(HeadsMixer):
     capabilities = Capabilities(
         kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=False
     )
+    counted_kernel: Kernel = "flash"
 
     def __init__(self, shape: MixerShape, window: int, contraction: float) -> None:
         super().__init__(shape)
@@ -202,6 +203,11 @@ class FractalAttention(HeadsMixer):
         self, kernel: Kernel, compiled: bool, num_rows: int, num_tokens: int, dtype: torch.dtype, device: torch.device
     ) -> str:
         return Mixer.choose_backend(self, kernel, compiled, num_rows, num_tokens, dtype, device)
+
+    def other_flops(self, num_tokens: int) -> int:
+        """Products of a query with a block of each level, and its value; forward, and twice that backward."""
+        width = self.shape.num_heads * self.shape.head_dim
+        return 3 * 4 * num_tokens * self.num_levels(num_tokens) * width
 
     @torch.no_grad()
     def figures(self, x_BTH: Tensor, context: AttentionContext) -> dict[str, Tensor]:

@@ -53,6 +53,7 @@ class UltrametricAttention(HeadsMixer):
     capabilities = Capabilities(
         kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=False
     )
+    counted_kernel: Kernel = "flash"
 
     def __init__(self, shape: MixerShape, base: int, num_digits: int, initial_alpha: float) -> None:
         super().__init__(shape)

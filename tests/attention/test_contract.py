@@ -29,7 +29,7 @@ from bulba.config.overrides import check, expand
 from bulba.data.tales.corpus import write_tales
 from bulba.errors import UnsupportedError
 from bulba.model.gpt import GPT
-from bulba.stage.flops import FORMULAS
+from bulba.stage.flops import FORMULAS, row_flops
 from bulba.stage.memory import StorageCounter
 from tests.attention.rows import ROWS
 from tests.model.tiny import packed, tiny_gpt, tokens
@@ -171,6 +171,13 @@ def test_weights_and_products_are_those_of_the_formulas(name: str) -> None:
             with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
                 mixer(x_BTH, context)
             assert counter.get_total_flops() == ROWS[name].forward_flops(mixer.shape, num_tokens), num_tokens
+
+
+@pytest.mark.parametrize("name", [name for name in ATTENTIONS if mixer_of(ATTENTIONS[name]).counted_kernel == "flash"])
+def test_a_kernel_that_does_less_work_is_the_one_whose_flops_count(name: str) -> None:
+    model = model_with(name, max_seq_len=16384)
+    few, many = (row_flops(model, num_tokens) for num_tokens in (4096, 16384))
+    assert math.log(many / few, 4) < 1.1
 
 
 def step_bytes(name: str, num_tokens: int) -> int:
