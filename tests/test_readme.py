@@ -51,6 +51,16 @@ SMALLER: dict[str, list[str]] = {
     "uv run python -m bulba plan model=krolik data.path=FOLDER": [
         *TINY, *TINY_MODEL, "model.max_seq_len=32", "tokenizer.vocab_size=300", "data.val_frac=0.2",
     ],
+    "uv run train.py attention.pattern=[standard,ultrametric,tropical]": [
+        *TINY, *TINY_MODEL, *TINY_TALES, "model.num_layers=3", "model.max_seq_len=32",
+    ],
+    "uv run python -m bulba demo standard": [],
+    "uv run python -m bulba utility": [
+        "attentions=[standard]", "tasks=[recall,memory]", "seeds=2", "steps=2", "workers=1", "out=utility",
+    ],
+    "uv run python -m bulba bench attention": [
+        "attentions=[standard]", "seq_len=32", "hidden_size=32", "num_heads=2", "rounds=2", "steps=1", "out=null",
+    ],
     "uv run python -m bulba doctor run=last": [],
     "uv run python -m bulba bench plan": ["settings=trainer.max_steps=4", 'cases=["model.num_layers=1"]'],
     "uv run train.py --cfg job": [],
