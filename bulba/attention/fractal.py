@@ -11,7 +11,7 @@ Time O(T (w D + D^2 + D log T)), memory O(T (w + D + log T)) with kernel `flash`
 Decoding keeps the window and one block for each bit of n: O(w + log T) state and work, but for the carry of a binary
 counter, which makes one block for each token on average.
 
-What the spec leaves open, and what is chosen here:
+What the literature leaves open, and what is chosen here:
 - [A B] = W / max(1, (|W_left| + |W_right|) / contraction) with |W| bounded by sqrt(|W|_1 |W|_inf), which is never below
   the spectral norm, exact for diagonal W (the start: nearly the mean), and needs no decomposition. In the norm
   max(|left|, |right|) the map is a contraction, so iterated from any start it ends at x = A x + B x + c, and the
