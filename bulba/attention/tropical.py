@@ -184,7 +184,7 @@ def exact_backward(
             k_BGYD = k_BGSD.gather(2, keys_BGY[..., None].expand(-1, -1, -1, width))
             k_BGXCD = k_BGYD.unflatten(2, (end - start, -1))
             pairs = parts(q_BGXD[:, :, start:end, None], k_BGXCD, rule)
-            pieces.append([pair.argmax(-1) for pair in pairs])
+            pieces.append([first_largest(pair)[1] for pair in pairs])
         found.append([torch.cat(places, -1) for places in zip(*pieces, strict=True)])
     for (of_q, of_k), *places in zip(signs(rule), *found, strict=True):
         channel_BGXD = torch.cat(places, 2)
@@ -304,6 +304,14 @@ def signs(rule: Rule) -> list[tuple[int, int]]:
     return [(1, -1), (-1, 1)] if rule.score == "hilbert" else [(1, 1)]
 
 
+def first_largest(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest along the last axis, and the first place of it; torch.compile has slow code for argmax on CPUs."""
+    most = x.amax(-1)
+    places = torch.arange(x.shape[-1], dtype=torch.int32, device=x.device)
+    place = places.where(x == most[..., None], x.shape[-1] - 1).amin(-1)  # NaN, which equals nothing: the last place
+    return most, place.long()
+
+
 def largest_parts(q_BGRWD: Tensor, k_BGRSD: Tensor, rule: Rule) -> list[Tensor]:
     """The largest over d of each of the `parts`, for all pairs: [B, G, R, W, S]."""
     found: list[Tensor] = []
@@ -319,7 +327,7 @@ def places_of_parts(q_BGRWD: Tensor, k_BGRSD: Tensor, rule: Rule) -> list[Tensor
     found: list[tuple[Tensor, Tensor]] = []
     for columns in channels(q_BGRWD):
         pairs = parts(q_BGRWD[..., :, None, columns], k_BGRSD[..., None, :, columns], rule)
-        most = [(pair.amax(-1), pair.argmax(-1)) for pair in pairs]
+        most = [first_largest(pair) for pair in pairs]
         if not found:
             found = most
             continue
