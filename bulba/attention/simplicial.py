@@ -41,7 +41,7 @@ from bulba.attention.heads import HeadsMixer
 from bulba.attention.softmax import repeat_heads
 from bulba.errors import ConfigError
 
-BLOCK = 128
+BLOCK = 256
 """Queries whose weights exist at a time; a multiple of TILE."""
 TILE = 32
 """Queries that share one matrix of keys: more make larger products, and more of them with keys out of the window."""
