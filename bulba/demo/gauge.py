@@ -69,7 +69,7 @@ def free_frames() -> str:
 def closed_loops(axes: Axes) -> str:
     """The rotation left over after two steps and the same two steps back in the other order."""
     strengths = torch.linspace(0, 1, 41)
-    left = {}
+    left: dict[int, Tensor] = {}
     for size, pairs in ((2, 1), (4, 6)):
         one, other = (rotation(strengths[:, None, None] * torch.randn(1, pairs, 500), size) for _ in range(2))
         left[size] = angle(product(product(one, other), transpose(product(other, one)))).mean(-1)
@@ -87,7 +87,8 @@ def closed_loops(axes: Axes) -> str:
 def lengths(axes: Axes) -> str:
     """A vector of length 1 that is carried over many tokens."""
     steps = rotation(torch.randn(1, 1, 1, 6, 1), 4).expand(-1, -1, MANY, -1, -1, -1)
-    frame, errors = steps[0, 0, 0], []
+    frame = steps[0, 0, 0]
+    errors: list[float] = []
     for step in steps[0, 0].unbind(0):
         errors.append((frame[:, 0, 0].norm() - 1).abs().item())
         frame = product(step, frame)
