@@ -59,7 +59,8 @@ def free_frames() -> str:
     steps, turns = (rotation(torch.randn(1, 1, TOKENS, 6, 4, dtype=torch.float64), 4) for _ in range(2))
     y = mixer.attend(q, k, v, steps, PLAIN)
     new_steps = product(product(turns, steps), transpose(turns.roll(1, 2)))
-    new_y = mixer.attend(*(from_start(turns, x) for x in (q, k, v)), new_steps, PLAIN)
+    new_q, new_k, new_v = (from_start(turns, x) for x in (q, k, v))
+    new_y = mixer.attend(new_q, new_k, new_v, new_steps, PLAIN)
     return (
         f"A random change of frame at each of {TOKENS} tokens changed the coordinates of the output by up to "
         f"{(new_y - y).abs().max():.1f}, and the output itself by {(to_start(turns, new_y) - y).abs().max():.0e}."
