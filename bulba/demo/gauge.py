@@ -59,7 +59,8 @@ def free_frames() -> str:
     steps, turns = (rotation(torch.randn(1, 1, TOKENS, 6, 4, dtype=torch.float64), 4) for _ in range(2))
     y = mixer.attend(q, k, v, steps, PLAIN)
     new_steps = product(product(turns, steps), transpose(turns.roll(1, 2)))
-    new_y = mixer.attend(*(from_start(turns, x) for x in (q, k, v)), new_steps, PLAIN)
+    new_q, new_k, new_v = (from_start(turns, x) for x in (q, k, v))
+    new_y = mixer.attend(new_q, new_k, new_v, new_steps, PLAIN)
     return (
         f"A random change of frame at each of {TOKENS} tokens changed the coordinates of the output by up to "
         f"{(new_y - y).abs().max():.1f}, and the output itself by {(to_start(turns, new_y) - y).abs().max():.0e}."
@@ -69,7 +70,7 @@ def free_frames() -> str:
 def closed_loops(axes: Axes) -> str:
     """The rotation left over after two steps and the same two steps back in the other order."""
     strengths = torch.linspace(0, 1, 41)
-    left = {}
+    left: dict[int, Tensor] = {}
     for size, pairs in ((2, 1), (4, 6)):
         one, other = (rotation(strengths[:, None, None] * torch.randn(1, pairs, 500), size) for _ in range(2))
         left[size] = angle(product(product(one, other), transpose(product(other, one)))).mean(-1)
@@ -87,7 +88,8 @@ def closed_loops(axes: Axes) -> str:
 def lengths(axes: Axes) -> str:
     """A vector of length 1 that is carried over many tokens."""
     steps = rotation(torch.randn(1, 1, 1, 6, 1), 4).expand(-1, -1, MANY, -1, -1, -1)
-    frame, errors = steps[0, 0, 0], []
+    frame = steps[0, 0, 0]
+    errors: list[float] = []
     for step in steps[0, 0].unbind(0):
         errors.append((frame[:, 0, 0].norm() - 1).abs().item())
         frame = product(step, frame)
