@@ -46,7 +46,6 @@ def show(figure: Figure) -> list[str]:
     )
     third.invert_yaxis()
     figure.suptitle("Braid attention: what counts is which braid was woven, not how it is spelled")
-    figure.tight_layout()
     equal, unequal = list(distances.values())[:4], list(distances.values())[4:]
     torch.manual_seed(0)
     steps = table(torch.float32)[torch.randint(2 * STRANDS - 1, (MANY,))]
@@ -109,7 +108,6 @@ def look(mixer: Any, x_BTH: Tensor, context: AttentionContext, words: list[str],
     order = weave(axes, spelled[busiest], mixer.num_strands)
     axes.set_xticks([t + 0.5 for t in range(len(words))], words, rotation=90)
     axes.set_title(f"The braid of key head {busiest}")
-    figure.tight_layout()
     lines = [f"key head {head}: {letters(word)}" for head, word in enumerate(spelled)]
     writhe = sum((letter > 0) - (letter < 0) for letter in spelled[busiest])
     return [

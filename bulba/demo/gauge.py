@@ -27,7 +27,6 @@ def show(figure: Figure) -> list[str]:
     first, second, third = figure.subplots(1, 3)
     lines = [rotary_case(first), free_frames(), closed_loops(second), lengths(third)]
     figure.suptitle("Gauge attention: every token turns the frame of those after it")
-    figure.tight_layout()
     return lines
 
 
@@ -118,7 +117,6 @@ def look(mixer: Any, x_BTH: Tensor, context: AttentionContext, words: list[str],
         axes.set(title=title, ylabel="key head", yticks=range(len(values)))
         figure.colorbar(image, ax=axes, label="radians")
     axes.set_xticks(range(len(words)), words, rotation=90)
-    figure.tight_layout()
     head, token = divmod(int(holonomy_GT.argmax()), holonomy_GT.shape[1])
     before = words[token - 1] if token else ""
     return [

@@ -44,8 +44,7 @@ def shadow_of(model: GPT) -> GPT:
     shadow.set_activation_checkpointing("none")
     shadow.set_rebuild(False)
     for mixer in shadow.mixers():
-        if mixer.counted_kernel in mixer.capabilities.kernels:
-            mixer.register_forward_pre_hook(with_counted_kernel)
+        mixer.register_forward_pre_hook(with_counted_kernel)
     shadow.kernel = "reference"  # has the model make the mask that it reads
     return shadow
 
@@ -53,7 +52,9 @@ def shadow_of(model: GPT) -> GPT:
 def with_counted_kernel(mixer: Mixer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """A hook that has one mixer run another kernel than the rest."""
     x_BTH, context, *rest = inputs
-    return x_BTH, replace(context, kernel=mixer.counted_kernel), *rest
+    kernels = mixer.capabilities.kernels
+    kernel = mixer.counted_kernel if mixer.counted_kernel in kernels else min(kernels)
+    return x_BTH, replace(context, kernel=kernel), *rest
 
 
 def add_product_flops(sum_shape: Shape, left_shape: Shape, right_shape: Shape, **_: object) -> int:

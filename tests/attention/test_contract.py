@@ -326,6 +326,20 @@ def test_in_a_hybrid_it_keeps_documents_apart_decodes_and_rebuilds(name: str, tm
         assert torch.equal(loaded(rows), expected)
 
 
+@pytest.mark.parametrize("name", [name for name in ATTENTIONS if not mixer_of(ATTENTIONS[name]).reversible])
+def test_reversible_layers_take_it_inside(name: str) -> None:
+    node = {"_target_": "bulba.attention.reversible.ReversibleAttention", "inner": ATTENTIONS[name]}
+    kv_heads = 2 if CAPABILITIES[name].gqa else 6
+    model = tiny_gpt(attention=node, num_kv_heads=kv_heads, kernel=FAST[name], init_std=0.05)
+    packing = packed(6, 10) if CAPABILITIES[name].packing else ()
+    results = []
+    for rebuild in (True, False):
+        model.set_rebuild(rebuild)
+        hidden = model(tokens(1, 16), *packing)
+        results.append((hidden, *torch.autograd.grad(hidden.square().sum(), list(model.parameters()))))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_positions_and_qk_norm_are_taken_or_refused(name: str) -> None:
     for position in ("rope", "sinusoidal", "learned", "alibi", "none"):
