@@ -72,9 +72,8 @@ def train(
     with torch.no_grad():
         if harm:
             harm(model)
-    stage = Pretrain(
-        model, model, chunk_loss, ADAMW | {"lr": lr}, CONSTANT, torch.ones(MODEL["vocab_size"], dtype=torch.int64), 1
-    )  # fmt: skip
+    token_bytes = torch.ones(MODEL["vocab_size"], dtype=torch.int64)
+    stage = Pretrain(model, model, chunk_loss, ADAMW | {"lr": lr}, CONSTANT, token_bytes, num_micro_batches=1, seed=1)
     doctor = Doctor(layers_every_steps=1, stop_on_overfit=stop_on_overfit)
     config = check([f"trainer.max_steps={steps}", "trainer.val_every_steps=10", "trainer.device=cpu"])
     trainer = build(

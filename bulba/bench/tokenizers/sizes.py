@@ -53,10 +53,9 @@ def presets() -> list[Preset]:
     found = []
     for name in groups()["model"]:
         config = preset_model([f"model={name}"]).get_model_config()
-        other = config["num_params_non_embedding"]
-        per_entry, rest = divmod(config["num_params"] - other, config["vocab_size"])
-        assert rest == 0, "embedding and head have one row an entry"
-        found.append(Preset(name, other, per_entry))
+        # Embedding and head have one row an entry each.
+        per_entry = config["hidden_size"] * (1 if config["tie_embeddings"] else 2)
+        found.append(Preset(name, config["num_params"] - config["vocab_size"] * per_entry, per_entry))
     return sorted(found, key=lambda preset: preset.other_weights)
 
 
