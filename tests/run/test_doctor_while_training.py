@@ -15,6 +15,7 @@ from bulba.config.build import build
 from bulba.config.overrides import check
 from bulba.errors import ConfigError
 from bulba.model.gpt import GPT
+from bulba.packing import document_offsets
 from bulba.report.doctor import diagnose
 from bulba.report.metrics import CsvLogger, read_metrics
 from bulba.stage.losses import chunk_loss
@@ -32,9 +33,10 @@ CONSTANT = {"_target_": "bulba.scheduler.none.ConstantSchedule", "warmup_steps":
 def batch(tokens_BT: Tensor) -> dict[str, Tensor]:
     rows, length = tokens_BT.shape[0], tokens_BT.shape[1] - 1
     places = torch.arange(length, dtype=torch.int32).expand(rows, length)
+    documents = torch.zeros_like(places)
     return {
-        "inputs": tokens_BT[:, :-1], "targets": tokens_BT[:, 1:], "positions": places,
-        "documents": torch.zeros_like(places), "step_tokens": torch.tensor(rows * length),
+        "inputs": tokens_BT[:, :-1], "targets": tokens_BT[:, 1:], "positions": places, "documents": documents,
+        "offsets": document_offsets(documents), "step_tokens": torch.tensor(rows * length),
     }  # fmt: skip
 
 
