@@ -201,8 +201,9 @@ def test_memory_does_not_grow_with_depth_as_torch_compile_would_split_it() -> No
 
 
 MEASURE = """
-import resource, sys
+import sys
 import torch
+from bulba.bench.plan import peak_bytes, start_measuring
 from tests.attention.test_reversible import reversible_gpt, tokens
 torch.set_num_threads(1)
 model = reversible_gpt(num_layers=int(sys.argv[1]), kernel="flash").train()
@@ -210,24 +211,24 @@ model.set_rebuild(sys.argv[2] == "rebuilt")
 def step(rows):
     model(tokens(rows, 64)).sum().backward()
 step(1)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = start_measuring(torch.device("cpu"))
 step(64)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak_bytes(torch.device("cpu")) - before)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB there")
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_the_peak_of_a_process_does_not_grow_with_depth() -> None:
-    def peak_kib(depth: int, how: str) -> int:
+    def measured_bytes(depth: int, how: str) -> int:
         words = [sys.executable, "-c", MEASURE, str(depth), how]
         # Blocks mapped one by one are given back whole; glibc's heap keeps the gaps between those that stay.
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
         return int(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
 
-    few, more, many = (peak_kib(depth, "rebuilt") for depth in (4, 16, 64))
+    few, more, many = (measured_bytes(depth, "rebuilt") for depth in (4, 16, 64))
     assert max(few, more, many) <= 1.3 * min(few, more, many)
-    assert peak_kib(16, "stored") > 2.5 * peak_kib(4, "stored") > 2.5 * few
+    assert measured_bytes(16, "stored") > 2.5 * measured_bytes(4, "stored") > 2.5 * few
 
 
 def test_what_is_computed_again_counts_once() -> None:
