@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -27,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bulba.bench.page import write_section
 from bulba.config.build import build
-from bulba.config.overrides import CONF, check
+from bulba.config.overrides import attention_names, check
 from bulba.device import DTYPES, Device, Precision, autocast, choose_device, choose_precision
 from bulba.errors import ConfigError, UnsupportedError
 from bulba.mode import Compiled, check_compiler, keep_compiled_code
@@ -147,8 +146,7 @@ def bench_attention(
 
 def chosen(attentions: Sequence[str] | None) -> list[str]:
     """The files to measure, `standard` first; ConfigError for one that is not there or names several."""
-    files = sorted((CONF / "attention").glob("*.yaml"))
-    known = [file.stem for file in files if "_target_" in yaml.safe_load(file.read_text(encoding="utf-8"))]
+    known = attention_names()
     unknown = sorted(set(attentions or ()) - set(known))
     if unknown:
         raise ConfigError(f"attentions={unknown} are not known: choose from {', '.join(known)}.")

@@ -17,6 +17,7 @@ from bulba.bench.opened import OpenedRun, open_run, texts_of
 from bulba.config.snapshot import write_json
 from bulba.data.datamodule import read_units
 from bulba.stage.losses import bits_per_byte, per_token_losses
+from bulba.stage.pretrain import model_inputs
 
 
 def measure_text(run: str = "last") -> None:
@@ -43,7 +44,7 @@ def model_bits_per_byte(opened: OpenedRun) -> float:
     nats = 0.0
     for row in range(data.val_sampler.num_units):
         batch = read_units(data.val_sampler, row, 1)
-        hidden = model(batch["inputs"], batch["positions"], batch["documents"])
+        hidden = model(*model_inputs(batch))
         nats += float(per_token_losses(hidden, model.head, batch["targets"]).sum(dtype=torch.float64))
     return bits_per_byte(nats, data.val_file.text_bytes)
 

@@ -54,6 +54,15 @@ def groups(source: Source | None = None) -> dict[str, list[str]]:
     }
 
 
+def attention_names() -> list[str]:
+    """The files of conf/attention that name one mechanism; hybrid.yaml has a pattern of them."""
+    nodes = {
+        name: yaml.safe_load((CONF / "attention" / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in groups()["attention"]
+    }
+    return [name for name, node in nodes.items() if "_target_" in node]
+
+
 def parse(words: list[str]) -> list[Override]:
     """Hydra's reading of `key=value` words; ConfigError for what is not one."""
     for word in words:
@@ -79,7 +88,7 @@ def expand(words: list[str]) -> list[str]:
     keys = [word.lstrip("+").split("=", 1)[0] for word in words]
     if any(key in FOLDER_KEYS for key in keys) and "data" not in keys:
         words = ["data=folder", *words]
-    files = sorted(path.stem for path in (CONF / "attention").glob("*.yaml"))
+    files = groups()["attention"]
     inner = {f"attention.inner={name}": f"+attention@attention.inner={name}" for name in files}
     words = [inner.get(word, word) for word in words]
     if "attention.pattern" in keys and "attention" not in keys:

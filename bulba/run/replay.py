@@ -25,6 +25,7 @@ from bulba.errors import DataError
 from bulba.model.gpt import GPT
 from bulba.runs import find_run
 from bulba.stage.losses import per_token_losses, token_loss_sum
+from bulba.stage.pretrain import model_inputs
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def replay_step(run: Path, config: DictConfig, data: TextData, step: int, device
 
 def losses_of(model: GPT, batch: Batch) -> tuple[Tensor, Tensor]:
     """Loss of every token [B, T], and their sum with its gradient."""
-    hidden_BTH = model(batch["inputs"], batch["positions"], batch["documents"])
+    hidden_BTH = model(*model_inputs(batch))
     losses_BT = per_token_losses(hidden_BTH, model.head, batch["targets"])
     return losses_BT, token_loss_sum(hidden_BTH, model.head, batch["targets"])
 

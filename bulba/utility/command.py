@@ -9,12 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from bulba.config.build import nearest, to_plain
-from bulba.config.overrides import CONF, check, groups
+from bulba.config.overrides import attention_names, check
 from bulba.config.snapshot import provenance, write_json
 from bulba.device import Device, choose_device, device_name
 from bulba.errors import ConfigError
@@ -57,7 +56,8 @@ def utility_command(
     folder of texts of the task `text`. words: more settings of train.py for it. workers: processes side by side; None
     is one for each core.
     """
-    names = chosen(attentions, attention_names(), "attentions", everything=ALL)
+    known = sorted(attention_names(), key=lambda name: (name != BASELINE, name))
+    names = chosen(attentions, known, "attentions", everything=ALL)
     wanted = chosen(tasks or ([Text.name] if text else [task.name for task in GENERATED]), list(TASKS), "tasks")
     check_settings(wanted, seeds, steps, text, words, workers)
     where = choose_device(device)
@@ -156,16 +156,6 @@ def glance_table(rows: Sequence[Row], names: Sequence[str]) -> Table:
 def in_order(rows: Sequence[Row], names: Sequence[str], tasks: Sequence[str]) -> list[Row]:
     """By task, attention and seed, whichever process was faster."""
     return sorted(rows, key=lambda row: (tasks.index(row["task"]), names.index(row["attention"]), row["seed"]))
-
-
-def attention_names() -> list[str]:
-    """The files of conf/attention that name one mechanism (hybrid.yaml has a pattern of them), the baseline first."""
-    files = {
-        name: yaml.safe_load((CONF / "attention" / f"{name}.yaml").read_text("utf-8")) for name in groups()["attention"]
-    }
-    return sorted(
-        (name for name, node in files.items() if "_target_" in node), key=lambda name: (name != BASELINE, name)
-    )
 
 
 def task_settings(task: Task) -> dict[str, Any]:

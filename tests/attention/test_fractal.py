@@ -18,6 +18,7 @@ from bulba.attention.base import AttentionContext
 from bulba.attention.fractal import Contraction, FractalAttention, document_positions, norm_bound
 from bulba.attention.standard import StandardAttention
 from bulba.demo import fractal as demo
+from bulba.demo.run import watch
 from bulba.errors import ConfigError
 from tests.model.tiny import packed, tiny_gpt, tokens
 
@@ -197,12 +198,8 @@ def test_positions_are_counted_from_the_start_of_each_document() -> None:
 
 
 def test_its_figures_are_the_weight_of_every_level_and_the_norms_of_its_maps() -> None:
-    model, seen = model_with(num_layers=1), []
-    mixer = model.mixers()[0]
-    mixer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[:2]))
-    with torch.no_grad():
-        model(tokens(1, 14))
-    figures = mixer.figures(*seen[0])
+    seen = watch(model_with(num_layers=1), tokens(1, 14))[0]
+    figures = seen.mixer.figures(seen.x_BTH, seen.context)
     far_BTNh = figures["far_weight_BTNh"]
     assert far_BTNh.shape == (1, 14, 6, 4)
     for token in range(14):
@@ -215,13 +212,9 @@ def test_its_figures_are_the_weight_of_every_level_and_the_norms_of_its_maps() -
 def test_its_demo_looks_into_a_layer(num_words: int) -> None:
     from matplotlib.figure import Figure
 
-    model, seen = model_with(num_layers=1), []
-    mixer = model.mixers()[0]
-    mixer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[:2]))
-    with torch.no_grad():
-        model(tokens(1, num_words))
+    seen = watch(model_with(num_layers=1), tokens(1, num_words))[0]
     figure = Figure(layout="constrained")
-    lines = demo.look(mixer, *seen[0], [f"слова{number}" for number in range(num_words)], figure)
+    lines = demo.look(seen.mixer, seen.x_BTH, seen.context, [f"слова{number}" for number in range(num_words)], figure)
     assert len(lines) > 1
     assert figure.axes
 

@@ -17,6 +17,7 @@ from torch._dynamo.utils import counters
 from bulba.attention import ultrametric
 from bulba.attention.ultrametric import longest_common_prefix, reference_sums, tree_sums
 from bulba.demo import ultrametric as demo
+from bulba.demo.run import watch
 from bulba.errors import ConfigError
 from bulba.packing import document_mask
 from tests.model.tiny import packed, tiny_gpt, tokens
@@ -209,13 +210,9 @@ def test_its_figures_are_a_tree() -> None:
 def test_its_demo_looks_into_a_layer(num_words: int) -> None:
     from matplotlib.figure import Figure
 
-    model, seen = model_with(num_layers=1), []
-    mixer = model.mixers()[0]
-    mixer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[:2]))
-    with torch.no_grad():
-        model(tokens(1, num_words))
+    seen = watch(model_with(num_layers=1), tokens(1, num_words))[0]
     figure = Figure(layout="constrained")
-    lines = demo.look(mixer, *seen[0], [f"слова{number}" for number in range(num_words)], figure)
+    lines = demo.look(seen.mixer, seen.x_BTH, seen.context, [f"слова{number}" for number in range(num_words)], figure)
     assert len(lines) > 1
     assert figure.axes
 
