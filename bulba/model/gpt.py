@@ -338,7 +338,7 @@ class GPT(nn.Module):
     def _slopes(self, device: torch.device) -> Tensor | None:
         if self.position != "alibi":
             return None
-        return torch.tensor(alibi_slopes(self.config["num_heads"]), device=device)
+        return alibi_slopes(self.config["num_heads"], device)
 
     def _require(self, capability: Capability, what: str) -> None:
         for index, mixer in enumerate(self.mixers()):

@@ -138,11 +138,13 @@ def sinusoidal(positions_BT: Tensor, hidden_size: int, base: float) -> Tensor:
     return torch.stack([angles_BTK.sin(), angles_BTK.cos()], -1).flatten(-2)
 
 
-def alibi_slopes(num_heads: int) -> list[float]:
-    """2^(-8/N), 2^(-16/N), ...; for N heads that are no power of two, those of the power below, then every other one of
-    the power above, as in the code that Press et al. publish.
+def alibi_slopes(num_heads: int, device: torch.device) -> Tensor:
+    """2^(-8/N), 2^(-16/N), ..., [N] fp32; for N heads that are no power of two, those of the power below, then every
+    other one of the power above, as in the code that Press et al. publish.
+
+    Made on the device: a copy from the host would wait for all that the device has to do.
     """
     power = 2 ** math.floor(math.log2(num_heads))
-    slopes = [2 ** (-8 * (n + 1) / power) for n in range(power)]
-    between = [2 ** (-8 * (n + 1) / (2 * power)) for n in range(0, 2 * power, 2)]
-    return slopes + between[: num_heads - power]
+    whole = torch.arange(1, power + 1, device=device) / power
+    between = (2 * torch.arange(num_heads - power, device=device) + 1) / (2 * power)
+    return torch.exp2(-8 * torch.cat([whole, between]))

@@ -1,8 +1,8 @@
 """`python -m bulba replay run=RUN step=N`: a step of a run computed again, alone, row by row.
 
 Steps are counted as in metrics.csv: step N makes checkpoint N of checkpoint N - 1. With that one at hand the loss is
-the logged one; else the newest before it serves, or the initial weights. The kernel and the number type are those of
-the run, torch.compile is left out.
+the logged one; else the newest before it serves, or the initial weights. The kernel, the number type and the draws of
+dropout are those of the run; torch.compile is left out where nothing is drawn, as compiled code draws other numbers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from bulba.data.datamodule import Batch, MicroBatches, Share, TextData
 from bulba.data.ledger import show_step
 from bulba.device import Device, autocast, choose_device, choose_precision
 from bulba.errors import DataError
+from bulba.mode import Forward, Mode
 from bulba.model.gpt import GPT
+from bulba.run.check import settle_kernel
 from bulba.runs import find_run
 from bulba.stage.losses import per_token_losses, token_loss_sum
-from bulba.stage.pretrain import model_inputs
+from bulba.stage.pretrain import draw_seed, model_inputs
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,12 @@ def replay_step(run: Path, config: DictConfig, data: TextData, step: int, device
     if step < 1:
         raise DataError(f"step={step} must be at least 1, the first step in metrics.csv.")
     model, weights_step = weights_before(run, config, data, step)
-    model.set_kernel(config.mode.kernel)
     model = model.to(device).train()
+    mode: Mode = build(config.mode, path="mode")
+    if not model.draws_random_numbers:
+        mode = Mode(mode.kernel, compile=False)
+    settle_kernel(config, mode, model, device)
+    forward = mode.apply(model)
     precision = choose_precision(config.trainer.precision, device)
     per_step = data.batch_size // data.micro_batch_size
     batches = iter(MicroBatches(data.train_sampler, per_step, Share(), start_step=lambda: step - 1))
@@ -78,8 +84,9 @@ def replay_step(run: Path, config: DictConfig, data: TextData, step: int, device
     for number, cpu_batch in enumerate(islice(batches, per_step)):
         batch = {name: tensor.to(device) for name, tensor in cpu_batch.items()}
         tokens = int(batch["step_tokens"])
+        torch.manual_seed(draw_seed(config.seed, step - 1, number))
         with autocast(device, precision):
-            losses_BT, micro_nats = losses_of(model, batch)
+            losses_BT, micro_nats = losses_of(model, forward, batch)
         (micro_nats / tokens).backward()
         nats += float(micro_nats.detach().double())
         counts = (batch["targets"] >= 0).sum(1).tolist()
@@ -89,9 +96,9 @@ def replay_step(run: Path, config: DictConfig, data: TextData, step: int, device
     return Replay(weights_step, nats / max(tokens, 1), float(norm), rows)
 
 
-def losses_of(model: GPT, batch: Batch) -> tuple[Tensor, Tensor]:
+def losses_of(model: GPT, forward: Forward, batch: Batch) -> tuple[Tensor, Tensor]:
     """Loss of every token [B, T], and their sum with its gradient."""
-    hidden_BTH = model(*model_inputs(batch))
+    hidden_BTH = forward(*model_inputs(batch))
     losses_BT = per_token_losses(hidden_BTH, model.head, batch["targets"])
     return losses_BT, token_loss_sum(hidden_BTH, model.head, batch["targets"])
 

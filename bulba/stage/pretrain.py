@@ -31,7 +31,7 @@ class Pretrain(L.LightningModule):
 
     optimizer, scheduler: their config nodes. token_bytes: UTF-8 bytes of every token id, int64 [vocab_size], for
     bits per byte. num_micro_batches: how many make one optimizer step on this rank. seed: of dropout, whose draws are
-    a function of seed, step, micro-batch and rank, so that a resumed run draws what the whole one would have.
+    a function of seed, step and micro-batch (`draw_seed`), so that a resumed run draws what the whole one would have.
     """
 
     # Nats of this rank and tokens of all ranks: of the running step, and of the steps since the last take_train_loss.
@@ -79,7 +79,9 @@ class Pretrain(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if self.model.draws_random_numbers:
-            torch.manual_seed(self._draw_seed())
+            # Micro-batches are dealt out to the ranks in turn (bulba/data/datamodule.py).
+            number = self._micro_batch * self.trainer.world_size + self.global_rank
+            torch.manual_seed(draw_seed(self._seed, self.trainer.global_step, number))
         self._micro_batch += 1
         nats = self._nats(batch)
         self.step_nats += nats.detach()
@@ -170,10 +172,6 @@ class Pretrain(L.LightningModule):
         hidden_BTH = self._forward_hidden[0](*model_inputs(batch))
         return token_loss_sum(hidden_BTH, self.model.head, batch["targets"], self._chunk_loss)
 
-    def _draw_seed(self) -> int:
-        place = (self._seed, self.trainer.global_step, self._micro_batch, self.global_rank)
-        return int.from_bytes(hashlib.blake2b(repr(place).encode(), digest_size=7).digest())
-
     def _forward_raw(self, batch: Batch) -> Tensor:
         return self.model(*model_inputs(batch))
 
@@ -192,6 +190,11 @@ class Pretrain(L.LightningModule):
         self._taken_nats = torch.zeros_like(self.step_nats)
         self._taken_tokens = torch.zeros((), dtype=torch.int64, device=device)
         self.step_tokens = self.train_tokens = 0  # train_tokens: of skipped steps too
+
+
+def draw_seed(seed: int, step: int, number: int) -> int:
+    """What random numbers are drawn from in micro-batch `number` of a step, counted over all ranks."""
+    return int.from_bytes(hashlib.blake2b(repr((seed, step, number)).encode(), digest_size=7).digest())
 
 
 def model_inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

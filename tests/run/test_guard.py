@@ -136,6 +136,21 @@ def test_a_replayed_step_has_the_loss_that_was_logged(small_run: Path, step: int
         replay_step(small_run, config, data, 0, torch.device("cpu"))
 
 
+@pytest.mark.parametrize("mode", ["eager", "compile"])
+def test_a_replayed_step_draws_the_dropout_of_the_run(small: list[str], tmp_path: Path, mode: str) -> None:
+    train_here(tmp_path, *small, *SHORT, "model.dropout=0.3", f"mode={mode}")
+    config, data = prepared_data(tmp_path)
+    logged = read_metrics(tmp_path)[9]
+    done = replay_step(tmp_path, config, data, 9, torch.device("cpu"))
+    assert done.weights_step == 8
+    assert done.loss == pytest.approx(logged["train/loss"], rel=1e-6)
+    assert done.grad_norm == pytest.approx(logged["train/grad_norm"], rel=1e-5)
+    other_draws = replay_step(
+        tmp_path, OmegaConf.merge(config, {"seed": config.seed + 1}), data, 9, torch.device("cpu")
+    )
+    assert abs(other_draws.loss - logged["train/loss"]) > 1e-3
+
+
 def test_replay_prints_every_row_with_its_documents(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     replay_command(run=str(small_run), step=13, device="cpu")
     printed = capsys.readouterr().out
