@@ -144,6 +144,13 @@ def bench_text(settings: Settings = None) -> None:
     call(measure_text, settings)
 
 
+@bench.command(name="position", help=help_text("bench-position"))
+def bench_position(settings: Settings = None) -> None:
+    from bulba.bench.position import measure_position
+
+    call(measure_position, settings)
+
+
 @tokenizer.callback()
 def tokenizer_group() -> None:
     """Keeps `tokenizer` a group while it has one command."""

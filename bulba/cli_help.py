@@ -151,6 +151,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Біти на байт на перевірному тексті поряд з уніграмною ентропією та xz -9.",
         "ru": "Биты на байт на проверочном тексте рядом с униграммной энтропией и xz -9.",
     },
+    "bench-position": {
+        "en": "Loss of a run by position, up to times=4 its trained length, with RoPE as trained, linear and YaRN.",
+        "be": "Страты запуску па месцы ў кантэксце, да times=4 вывучаных даўжынь, з RoPE як ёсць, linear і YaRN.",
+        "uk": "Втрати запуску за місцем у контексті, до times=4 вивчених довжин, з RoPE як є, linear і YaRN.",
+        "ru": "Потери запуска по месту в контексте, до times=4 обученных длин, с RoPE как есть, linear и YaRN.",
+    },
     "tokenizer": {
         "en": "What a tokenizer is worth.",
         "be": "Чаго варты такенізатар.",

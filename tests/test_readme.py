@@ -75,6 +75,7 @@ SMALLER: dict[str, list[str]] = {
     "uv run python -m bulba load run=last": [],
     "uv run python -m bulba verify-resume": ["kills=2", "steps=24"],
     "uv run python -m bulba bench text run=last": [],
+    "uv run python -m bulba bench position run=last": ["times=2", "documents=2"],
     "uv run python -m bulba bench words run=last": ["sentences=3", "max_new_tokens=40"],
     "BULBA_LANG=be uv run python -m bulba --help": [],
     "uv run train.py model.num_layer=3": [],
