@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bulba.attention.base import AttentionContext
-from bulba.attention.fractal import Contraction, FractalAttention, document_positions, norm_bound
+from bulba.attention.dyadic import Contraction, document_positions, norm_bound
+from bulba.attention.fractal import FractalAttention
 from bulba.attention.standard import StandardAttention
 from bulba.demo import fractal as demo
 from bulba.demo.run import watch

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from bulba.attention import ultrametric
-from bulba.attention.ultrametric import longest_common_prefix, reference_sums, tree_sums
+from bulba.attention import bucket_sums
+from bulba.attention.bucket_sums import tree_sums
+from bulba.attention.ultrametric import longest_common_prefix, reference_sums
 from bulba.demo import ultrametric as demo
 from bulba.demo.run import watch
 from bulba.errors import ConfigError
@@ -34,7 +35,7 @@ NODE: dict[str, Any] = {
 def _small_chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks so short that tests reach the tables between them."""
     if "slow" not in request.keywords:
-        monkeypatch.setattr(ultrametric, "CHUNK", 4)
+        monkeypatch.setattr(bucket_sums, "CHUNK", 4)
 
 
 def model_with(**changes: Any) -> Any:
