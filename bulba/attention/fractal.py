@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Capabilities, DocumentForm, Kernel, Mixer, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, Mixer, MixerShape
 from bulba.attention.dyadic import (
     Contraction,
     FractalCache,
@@ -53,9 +53,7 @@ from bulba.errors import ConfigError
 class FractalAttention(HeadsMixer):
     """window: w. contraction: bound on the Lipschitz constant of the map that makes blocks, below 1."""
 
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=False
-    )
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False)
     counted_kernel: Kernel = "flash"
 
     def __init__(self, shape: MixerShape, window: int, contraction: float) -> None:

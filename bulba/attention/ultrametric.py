@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Capabilities, DocumentForm, Kernel, Mixer, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, Mixer, MixerShape
 from bulba.attention.bucket_sums import BucketCache, one_hot, tree_sums
 from bulba.attention.heads import HeadsMixer
 from bulba.attention.softmax import causal_mask
@@ -43,9 +43,7 @@ MOST_LEAVES = 4096
 class UltrametricAttention(HeadsMixer):
     """base: p. num_digits: L. initial_alpha: of every head, above 1."""
 
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=False
-    )
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False)
     counted_kernel: Kernel = "flash"
 
     def __init__(self, shape: MixerShape, base: int, num_digits: int, initial_alpha: float) -> None:
