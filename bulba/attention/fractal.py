@@ -91,7 +91,7 @@ class FractalAttention(HeadsMixer):
         return window_values(near_BNTS, v_BTGD) + mix(far_BNTh.transpose(1, 2), far[1], reads[1])
 
     def weights(
-        self, q_BTND: Tensor, k_BTGD: Tensor, k_BSGD: Tensor, reads: Pair, documents_BT: Tensor
+        self, q_BTND: Tensor, k_BTGD: Tensor, k_BSGD: Tensor, reads: tuple[Tensor, Tensor], documents_BT: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Of the keys of `window_scores`, [B, N, T, 2 chunk], and of the block of each level, [B, N, T, h]."""
         near_BNTS = window_scores(q_BTND, k_BTGD, documents_BT, self.window)
@@ -100,7 +100,9 @@ class FractalAttention(HeadsMixer):
         near_BNTS, far_BNTh = weights.split([near_BNTS.shape[-1], far_BTNh.shape[-1]], -1)
         return near_BNTS, far_BNTh
 
-    def reference(self, q_BTND: Tensor, near: Pair, far: Pair, reads: Pair, documents_BT: Tensor) -> Tensor:
+    def reference(
+        self, q_BTND: Tensor, near: Pair, far: Pair, reads: tuple[Tensor, Tensor], documents_BT: Tensor
+    ) -> Tensor:
         """Scores of every query with every key and every block, and -inf for those that it does not read."""
         num_tokens, num_blocks = q_BTND.shape[1], far[0].shape[1]
         places = torch.arange(num_tokens, device=q_BTND.device)
