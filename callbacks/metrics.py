@@ -50,7 +50,7 @@ class Stopwatch:
 class Metrics(L.Callback):
     """Logs train/*, perf/* every `every_steps` optimizer steps and at the last one, and val/* after each validation.
 
-    figures: the newest value of everything logged; the progress bar and the summary read it.
+    figures: the newest value of everything logged here; the progress bar and the summary read it.
     """
 
     def __init__(self, every_steps: int) -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 Kernel = Literal["reference", "flash"]
+KERNELS: frozenset[Kernel] = frozenset(get_args(Kernel))
 DocumentForm = Literal["documents_BT", "mask_BTS", "offsets"]
 
 

@@ -34,7 +34,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Capabilities, MixerShape
+from bulba.attention.base import AttentionContext, MixerShape
 from bulba.attention.transport import TransportMixer
 from bulba.errors import ConfigError
 
@@ -46,15 +46,6 @@ class BraidAttention(TransportMixer):
     """
 
     transport_values = True
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}),
-        packing=True,
-        cache=True,
-        gqa=True,
-        gguf=False,
-        alibi=True,
-        dropout=True,
-    )
 
     def __init__(self, shape: MixerShape, num_strands: int, angle_frac: float, none_bias: float) -> None:
         super().__init__(shape)

@@ -20,8 +20,7 @@ What the literature leaves open, and what is chosen here:
   the tree stays the same at all scales.
 - Keys are pooled as they are rotated: pairs of dimensions that turn fast average out, slow ones, which tell far
   positions apart, stay.
-- The addresses of blocks are those of the document, not of the row; a block of level h that ends with token t of the
-  row has slot floor(t / 2^h) of its level, which no other block can have.
+The tree, its addresses and its decode cache: bulba/attention/dyadic.py.
 Letters: S blocks of all levels, h levels, n chunks of w tokens, R = N / G.
 It does not do ALiBi nor dropout.
 """
@@ -35,43 +34,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Capabilities, DocumentForm, Kernel, Mixer, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, Mixer, MixerShape
+from bulba.attention.dyadic import (
+    Contraction,
+    FractalCache,
+    Pair,
+    closing_tokens,
+    document_positions,
+    dots,
+    mix,
+    num_slots,
+    rows,
+)
 from bulba.attention.heads import HeadsMixer
 from bulba.errors import ConfigError
-
-
-class Contraction(nn.Module):
-    """parent = A left + B right + c with |A| + |B| <= factor; [..., D], [..., D] -> [..., D]."""
-
-    def __init__(self, size: int, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-        # Just inside the bound, where no direction is cut off.
-        self.weight = nn.Parameter(0.99 * factor / 2 * torch.cat([torch.eye(size), torch.eye(size)], 1))
-        self.offset = nn.Parameter(torch.zeros(size))
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        return F.linear(torch.cat([left, right], -1), self.matrix().to(left.dtype), self.offset.to(left.dtype))
-
-    def matrix(self) -> Tensor:
-        """A and B side by side, [D, 2 D]."""
-        left, right = self.weight.chunk(2, 1)
-        bound = norm_bound(left) + norm_bound(right)
-        return self.weight / torch.clamp(bound / self.factor, min=1.0)
-
-
-def norm_bound(matrix: Tensor) -> Tensor:
-    """sqrt(|W|_1 |W|_inf), at least the largest singular value (Schur); differentiable everywhere but at 0."""
-    sizes = matrix.abs()
-    return (sizes.sum(0).amax() * sizes.sum(1).amax()).sqrt()
 
 
 class FractalAttention(HeadsMixer):
     """window: w. contraction: bound on the Lipschitz constant of the map that makes blocks, below 1."""
 
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=False
-    )
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False)
     counted_kernel: Kernel = "flash"
 
     def __init__(self, shape: MixerShape, window: int, contraction: float) -> None:
@@ -98,28 +80,28 @@ class FractalAttention(HeadsMixer):
 
     def attend(self, q_BTND: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, context: AttentionContext) -> Tensor:
         """All tokens of rows that begin here."""
-        documents_BT = context.documents_BT
-        if documents_BT is None:
-            documents_BT = torch.zeros_like(q_BTND[:, :, 0, 0], dtype=torch.int32)
+        documents_BT = documents_of(context, q_BTND)
         positions_BT = document_positions(documents_BT)
-        k_BSGD, v_BSGD = self.blocks(k_BTGD, v_BTGD, positions_BT)
-        reads_BTh, blocks_BTh = self.far_reads(positions_BT)
+        far, reads = self.blocks(k_BTGD, v_BTGD, positions_BT), self.far_reads(positions_BT)
         if context.kernel == "reference":
-            return self.reference(q_BTND, (k_BTGD, v_BTGD), (k_BSGD, v_BSGD), (reads_BTh, blocks_BTh), documents_BT)
-        chunk = min(self.window, q_BTND.shape[1])
-        near_BNTS = window_scores(q_BTND, k_BTGD, documents_BT, self.window, chunk)
-        far_BTNh = self.far_scores(q_BTND, k_BSGD, reads_BTh, blocks_BTh).to(near_BNTS.dtype)
-        weights = torch.cat([near_BNTS, far_BTNh.transpose(1, 2)], -1).softmax(-1).to(v_BTGD.dtype)
-        near_BNTS, far_BNTh = weights.split([2 * chunk, reads_BTh.shape[-1]], -1)
-        return window_values(near_BNTS, v_BTGD, chunk) + mix(far_BNTh.transpose(1, 2), v_BSGD, blocks_BTh)
+            return self.reference(q_BTND, (k_BTGD, v_BTGD), far, reads, documents_BT)
+        near_BNTS, far_BNTh = (
+            one.to(v_BTGD.dtype) for one in self.weights(q_BTND, k_BTGD, far[0], reads, documents_BT)
+        )
+        return window_values(near_BNTS, v_BTGD) + mix(far_BNTh.transpose(1, 2), far[1], reads[1])
+
+    def weights(
+        self, q_BTND: Tensor, k_BTGD: Tensor, k_BSGD: Tensor, reads: tuple[Tensor, Tensor], documents_BT: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Of the keys of `window_scores`, [B, N, T, 2 chunk], and of the block of each level, [B, N, T, h]."""
+        near_BNTS = window_scores(q_BTND, k_BTGD, documents_BT, self.window)
+        far_BTNh = self.far_scores(q_BTND, k_BSGD, *reads).to(near_BNTS.dtype)
+        weights = torch.cat([near_BNTS, far_BTNh.transpose(1, 2)], -1).softmax(-1)
+        near_BNTS, far_BNTh = weights.split([near_BNTS.shape[-1], far_BTNh.shape[-1]], -1)
+        return near_BNTS, far_BNTh
 
     def reference(
-        self,
-        q_BTND: Tensor,
-        near: tuple[Tensor, Tensor],
-        far: tuple[Tensor, Tensor],
-        reads: tuple[Tensor, Tensor],
-        documents_BT: Tensor,
+        self, q_BTND: Tensor, near: Pair, far: Pair, reads: tuple[Tensor, Tensor], documents_BT: Tensor
     ) -> Tensor:
         """Scores of every query with every key and every block, and -inf for those that it does not read."""
         num_tokens, num_blocks = q_BTND.shape[1], far[0].shape[1]
@@ -213,43 +195,24 @@ class FractalAttention(HeadsMixer):
     def figures(self, x_BTH: Tensor, context: AttentionContext) -> dict[str, Tensor]:
         """Weight of each level in each query ([B, T, N, h]; the rest is the window's), and the norms of the maps."""
         q_BTND, k_BTGD, v_BTGD = (one.transpose(1, 2) for one in self.queries_keys_values(x_BTH, context))
-        documents_BT = context.documents_BT
-        if documents_BT is None:
-            documents_BT = torch.zeros_like(q_BTND[:, :, 0, 0], dtype=torch.int32)
+        documents_BT = documents_of(context, q_BTND)
         positions_BT = document_positions(documents_BT)
         k_BSGD, _ = self.blocks(k_BTGD, v_BTGD, positions_BT)
-        reads_BTh, blocks_BTh = self.far_reads(positions_BT)
-        chunk = min(self.window, q_BTND.shape[1])
-        near_BNTS = window_scores(q_BTND, k_BTGD, documents_BT, self.window, chunk)
-        far_BTNh = self.far_scores(q_BTND, k_BSGD, reads_BTh, blocks_BTh).to(near_BNTS.dtype)
-        weights_BTNS = torch.cat([near_BNTS.transpose(1, 2), far_BTNh], -1).softmax(-1)
+        _, far_BNTh = self.weights(q_BTND, k_BTGD, k_BSGD, self.far_reads(positions_BT), documents_BT)
         norms = [torch.linalg.matrix_norm(pool.matrix().float(), 2) for pool in (self.pool_k, self.pool_v)]
-        return {"far_weight_BTNh": weights_BTNS[..., 2 * chunk :], "pool_norms": torch.stack(norms)}
+        return {"far_weight_BTNh": far_BNTh.transpose(1, 2), "pool_norms": torch.stack(norms)}
 
 
-def document_positions(documents_BT: Tensor) -> Tensor:
-    """The position of every token in its document."""
-    places_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
-    begins_BT = F.pad(documents_BT[:, 1:] != documents_BT[:, :-1], (1, 0))
-    return places_T - torch.where(begins_BT, places_T, 0).cummax(1).values
+def documents_of(context: AttentionContext, q_BTND: Tensor) -> Tensor:
+    """The document of every token, all one where the rows are not packed."""
+    if context.documents_BT is None:
+        return torch.zeros_like(q_BTND[:, :, 0, 0], dtype=torch.int32)
+    return context.documents_BT
 
 
-def num_slots(num_tokens: int, level: int) -> int:
-    """How many blocks of a level a row has room for."""
-    return -(-num_tokens // 2**level)
-
-
-def closing_tokens(positions_BT: Tensor, level: int) -> Tensor:
-    """The last token of the block of every slot of a level, 0 where a slot has no block; [B, num_slots]."""
-    num_tokens = positions_BT.shape[1]
-    closes_BT = (positions_BT + 1) % 2**level == 0
-    tokens_BT = torch.where(closes_BT, torch.arange(num_tokens, device=positions_BT.device), 0)
-    tokens_BT = F.pad(tokens_BT, (0, num_slots(num_tokens, level) * 2**level - num_tokens))
-    return tokens_BT.unflatten(1, (-1, 2**level)).amax(-1)
-
-
-def window_scores(q_BTND: Tensor, k_BTGD: Tensor, documents_BT: Tensor, window: int, chunk: int) -> Tensor:
+def window_scores(q_BTND: Tensor, k_BTGD: Tensor, documents_BT: Tensor, window: int) -> Tensor:
     """Scores of queries with the keys of their chunk and the one before, -inf out of the window; [B, N, T, 2 chunk]."""
+    chunk = min(window, q_BTND.shape[1])
     q_BnCGRD = in_chunks(q_BTND, chunk).unflatten(3, (k_BTGD.shape[2], -1))
     k_BnSGD = with_previous(in_chunks(k_BTGD, chunk))
     scores = torch.einsum("bncgrd,bnsgd->bgrncs", q_BnCGRD, k_BnSGD) / math.sqrt(q_BTND.shape[-1])
@@ -264,9 +227,10 @@ def window_scores(q_BTND: Tensor, k_BTGD: Tensor, documents_BT: Tensor, window: 
     return scores.flatten(3, 4).flatten(1, 2)[:, :, : q_BTND.shape[1]]
 
 
-def window_values(weights_BNTS: Tensor, v_BTGD: Tensor, chunk: int) -> Tensor:
+def window_values(weights_BNTS: Tensor, v_BTGD: Tensor) -> Tensor:
     """Values weighted by what became of `window_scores`, [B, T, N, D]."""
     num_tokens, num_groups = v_BTGD.shape[1:3]
+    chunk = weights_BNTS.shape[-1] // 2
     weights_BnCNS = in_chunks(weights_BNTS.transpose(1, 2), chunk)
     weights = weights_BnCNS.unflatten(3, (num_groups, -1))
     y_BnCGRD = torch.einsum("bncgrs,bnsgd->bncgrd", weights, with_previous(in_chunks(v_BTGD, chunk)))
@@ -284,152 +248,3 @@ def in_chunks(x_BT: Tensor, chunk: int) -> Tensor:
 def with_previous(x_BnC: Tensor) -> Tensor:
     """Each chunk behind the one before it, zeros before the first: [B, n, C, ...] -> [B, n, 2 C, ...]."""
     return torch.cat([torch.cat([torch.zeros_like(x_BnC[:, :1]), x_BnC[:, :-1]], 1), x_BnC], 2)
-
-
-def rows(table_BSGD: Tensor, index_BT: Tensor) -> Tensor:
-    """The rows of a table that the index names: [B, T, G, D]."""
-    first_B1 = torch.arange(table_BSGD.shape[0], device=index_BT.device)[:, None] * table_BSGD.shape[1]
-    flat = table_BSGD.flatten(0, 1).index_select(0, (index_BT + first_B1).flatten())
-    return flat.unflatten(0, index_BT.shape)
-
-
-def dots(q_BTND: Tensor, table_BSGD: Tensor, index_BTh: Tensor) -> Tensor:
-    """Products of every query with the rows it names, in fp32 at least: [B, T, N, h]."""
-    out_BTNh: Tensor = Dots.apply(q_BTND, table_BSGD, index_BTh)
-    return out_BTNh
-
-
-def mix(weights_BTNh: Tensor, table_BSGD: Tensor, index_BTh: Tensor) -> Tensor:
-    """The named rows weighted and added up, in fp32 at least: [B, T, N, D]."""
-    out_BTND: Tensor = Mix.apply(weights_BTNh, table_BSGD, index_BTh)
-    return out_BTND
-
-
-class Dots(torch.autograd.Function):
-    """Stores no row that it gathers; `Mix` is its transpose in q, and it is that of `Mix` in the weights."""
-
-    @staticmethod
-    def forward(ctx: Any, q_BTND: Tensor, table_BSGD: Tensor, index_BTh: Tensor) -> Tensor:
-        ctx.save_for_backward(q_BTND, table_BSGD, index_BTh)
-        return gathered_dots(q_BTND, table_BSGD, index_BTh)
-
-    @staticmethod
-    def backward(ctx: Any, grad_BTNh: Tensor) -> tuple[Tensor, Tensor, None]:
-        q_BTND, table_BSGD, index_BTh = ctx.saved_tensors
-        grad_q = gathered_mix(grad_BTNh, table_BSGD, index_BTh).to(q_BTND.dtype)
-        return grad_q, scattered(grad_BTNh, q_BTND, table_BSGD, index_BTh), None
-
-
-class Mix(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weights_BTNh: Tensor, table_BSGD: Tensor, index_BTh: Tensor) -> Tensor:
-        ctx.save_for_backward(weights_BTNh, table_BSGD, index_BTh)
-        return gathered_mix(weights_BTNh, table_BSGD, index_BTh)
-
-    @staticmethod
-    def backward(ctx: Any, grad_BTND: Tensor) -> tuple[Tensor, Tensor, None]:
-        weights_BTNh, table_BSGD, index_BTh = ctx.saved_tensors
-        grad_weights = gathered_dots(grad_BTND, table_BSGD, index_BTh).to(weights_BTNh.dtype)
-        return grad_weights, scattered(weights_BTNh, grad_BTND, table_BSGD, index_BTh), None
-
-
-def gathered_dots(q_BTND: Tensor, table_BSGD: Tensor, index_BTh: Tensor) -> Tensor:
-    """As `dots`, one level at a time."""
-    wide = torch.promote_types(q_BTND.dtype, torch.float32)
-    q_BTGRD = q_BTND.to(wide).unflatten(2, (table_BSGD.shape[2], -1))
-    found = [(q_BTGRD * rows(table_BSGD, index_BT)[:, :, :, None]).sum(-1) for index_BT in index_BTh.unbind(-1)]
-    return torch.stack(found, -1).flatten(2, 3) if found else q_BTGRD.new_zeros(*q_BTND.shape[:3], 0)
-
-
-def gathered_mix(weights_BTNh: Tensor, table_BSGD: Tensor, index_BTh: Tensor) -> Tensor:
-    """As `mix`, one level at a time."""
-    wide = torch.promote_types(weights_BTNh.dtype, torch.float32)
-    weights = weights_BTNh.to(wide).unflatten(2, (table_BSGD.shape[2], -1)).unbind(-1)
-    out_BTGRD = weights_BTNh.new_zeros(*weights_BTNh.shape[:3], table_BSGD.shape[-1], dtype=wide)
-    out_BTGRD = out_BTGRD.unflatten(2, (table_BSGD.shape[2], -1))
-    for weight_BTGR, index_BT in zip(weights, index_BTh.unbind(-1), strict=True):
-        out_BTGRD = out_BTGRD + weight_BTGR[..., None] * rows(table_BSGD, index_BT)[:, :, :, None]
-    return out_BTGRD.flatten(2, 3)
-
-
-def scattered(weights_BTNh: Tensor, x_BTND: Tensor, table_BSGD: Tensor, index_BTh: Tensor) -> Tensor:
-    """The transpose in the table: weight * x added to every row that is named; [B, S, G, D]."""
-    wide = torch.promote_types(x_BTND.dtype, torch.float32)
-    batch_size, num_blocks, num_groups, head_dim = table_BSGD.shape
-    x_BTGRD = x_BTND.to(wide).unflatten(2, (num_groups, -1))
-    weights = weights_BTNh.to(wide).unflatten(2, (num_groups, -1)).unbind(-1)
-    first_B1 = torch.arange(batch_size, device=x_BTND.device)[:, None] * num_blocks
-    out = x_BTND.new_zeros(batch_size * num_blocks, num_groups, head_dim, dtype=wide)
-    for weight_BTGR, index_BT in zip(weights, index_BTh.unbind(-1), strict=True):
-        each_BTGD = (weight_BTGR[..., None] * x_BTGRD).sum(3)
-        out = out.index_add(0, (index_BT + first_B1).flatten(), each_BTGD.flatten(0, 1))
-    return out.unflatten(0, (batch_size, num_blocks)).to(table_BSGD.dtype)
-
-
-Pair = tuple[Tensor, Tensor]
-"""Keys and values."""
-
-
-class FractalCache:
-    """Keys and values of the last w tokens, [B, w, G, D], and of one block of each level, [B, 1, G, D].
-
-    Level h has a block where bit h of the number of tokens behind the window is set: a binary counter.
-    """
-
-    def __init__(
-        self, shape: tuple[int, int, int, int], num_levels: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        batch_size, self.size, num_groups, head_dim = shape
-        block = (batch_size, 1, num_groups, head_dim)
-        self.window = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)]
-        self.blocks = [[torch.zeros(block, dtype=dtype, device=device) for _ in range(num_levels)] for _ in range(2)]
-
-    def advance(self, k_BTGD: Tensor, v_BTGD: Tensor, start: int, pools: Pools) -> tuple[Pair, Pair, Tensor, Tensor]:
-        """Take new tokens in behind the first `start`; what their queries may read.
-
-        Keys and values of single tokens and of blocks, the level of each of them, and a mask [T, S].
-        """
-        num_new, device = k_BTGD.shape[1], k_BTGD.device
-        before, after = max(start - self.size, 0), max(start + num_new - self.size, 0)
-        near = [torch.cat([old, new], 1) for old, new in zip(self.window, (k_BTGD, v_BTGD), strict=True)]
-        left_behind = slice(before - start + self.size, after - start + self.size)
-        far = [
-            self.grow(blocks, tokens[:, left_behind], before, after, pool)
-            for blocks, tokens, pool in zip(self.blocks, near, pools, strict=True)
-        ]
-        self.window = [tokens[:, num_new:] for tokens in near]
-        queries_T1 = torch.arange(start, start + num_new, device=device)[:, None]
-        keys_S = torch.arange(start - self.size, start + num_new, device=device)
-        readable = [(keys_S >= 0) & (keys_S <= queries_T1) & (keys_S > queries_T1 - self.size)]
-        levels = [torch.zeros_like(keys_S)]
-        behind_T1 = (queries_T1 - self.size + 1).clamp(min=0)
-        for level, blocks in enumerate(far[0]):
-            numbers_S = torch.arange(blocks.shape[1], device=device) + (before >> (level + 1) << 1)
-            readable.append((behind_T1 >> level) - 1 == torch.where(numbers_S % 2 == 0, numbers_S, -2))
-            levels.append(torch.full_like(numbers_S, level))
-        k_far, v_far = (torch.cat([tokens[:, :0], *levels], 1) for tokens, levels in zip(near, far, strict=True))
-        return (near[0], near[1]), (k_far, v_far), torch.cat(levels), torch.cat(readable, 1)
-
-    @staticmethod
-    def grow(blocks: list[Tensor], leaves_BTGD: Tensor, before: int, after: int, pool: Contraction) -> list[Tensor]:
-        """Count on from `before` to `after` tokens; the blocks of each level that are there at any of these numbers.
-
-        They begin at an even number of their level, so that neighbours are pairs.
-        """
-        found, fresh = [], leaves_BTGD
-        for level, old in enumerate(blocks):
-            here = torch.cat([old, fresh], 1) if before >> level & 1 else fresh
-            found.append(here)
-            if after >> level & 1:
-                blocks[level] = here[:, -1:]
-            num_pairs = here.shape[1] // 2
-            fresh = pool(here[:, 0 : 2 * num_pairs : 2], here[:, 1 : 2 * num_pairs : 2])
-        return found
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in [*self.window, *self.blocks[0], *self.blocks[1]])
-
-
-Pools = tuple[Contraction, Contraction]
-"""Of keys and of values."""

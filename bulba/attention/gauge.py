@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Capabilities, MixerShape
+from bulba.attention.base import AttentionContext, MixerShape
 from bulba.attention.transport import TransportMixer, identity, product, running_products, transpose
 from bulba.errors import ConfigError
 
@@ -41,16 +41,6 @@ class GaugeAttention(TransportMixer):
     rope_base: the constant generators start at rotary frequencies of this base; None: at 0.
     Raises ConfigError for blocks that do not fill a head.
     """
-
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}),
-        packing=True,
-        cache=True,
-        gqa=True,
-        gguf=False,
-        alibi=True,
-        dropout=True,
-    )
 
     def __init__(
         self, shape: MixerShape, block_size: int, transport_values: bool, scale: float, rope_base: float | None

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Capabilities, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, MixerShape
 from bulba.attention.heads import HeadsMixer
 from bulba.errors import ConfigError, UnsupportedError
 
@@ -157,15 +157,8 @@ class HypercomplexMixer(HeadsMixer):
     """
 
     num_components: ClassVar[int]
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}),
-        packing=True,
-        cache=True,
-        gqa=True,
-        gguf=False,  # the weights of a Llama layer come from `dense_weights` first
-        alibi=True,
-        dropout=True,
-    )
+    # The weights of a Llama layer come from `dense_weights` first.
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True, dropout=True)
 
     def __init__(self, shape: MixerShape, rotor_gate: bool) -> None:
         for what, size in (("model.hidden_size", shape.hidden_size), ("the head width", shape.head_dim)):

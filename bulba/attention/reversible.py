@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bulba.attention.base import AttentionContext, Capabilities, DocumentForm, Kernel, Mixer, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, Mixer, MixerShape
 from bulba.config.build import build
 from bulba.errors import UnsupportedError
 
@@ -33,15 +33,7 @@ class ReversibleAttention(Mixer):
     """
 
     # With the inner attention of conf/attention/reversible.yaml; every instance has those of its own.
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}),
-        packing=True,
-        cache=True,
-        gqa=True,
-        gguf=False,
-        alibi=True,
-        dropout=True,
-    )
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True, dropout=True)
     reversible = True
 
     def __init__(self, shape: MixerShape, inner: Mapping[str, Any]) -> None:

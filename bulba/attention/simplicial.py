@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Capabilities, DocumentForm, Kernel, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, MixerShape
 from bulba.attention.heads import HeadsMixer
 from bulba.attention.softmax import repeat_heads
 from bulba.errors import ConfigError
@@ -53,9 +53,7 @@ Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 class SimplicialAttention(HeadsMixer):
     """window1_tokens, window2_tokens: w1 and w2, how many tokens the two keys of a pair are chosen from."""
 
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=False, alibi=True
-    )
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True)
 
     def __init__(self, shape: MixerShape, window1_tokens: int, window2_tokens: int) -> None:
         super().__init__(shape)

@@ -14,22 +14,14 @@ from typing import Any
 
 from torch import Tensor
 
-from bulba.attention.base import AttentionContext, Capabilities, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, MixerShape
 from bulba.attention.heads import HeadsMixer
 
 
 class StandardAttention(HeadsMixer):
     """Grouped-query softmax attention. bias: as that of the shape, in the configs of older runs."""
 
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}),
-        packing=True,
-        cache=True,
-        gqa=True,
-        gguf=True,
-        alibi=True,
-        dropout=True,
-    )
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=True, alibi=True, dropout=True)
 
     def __init__(self, shape: MixerShape, bias: bool = False) -> None:
         super().__init__(replace(shape, bias=shape.bias or bias))

@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bulba.attention.base import AttentionContext, Capabilities, DocumentForm, Kernel, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, MixerShape
 from bulba.attention.blocked import QUERY_BLOCK, group, ungroup
 from bulba.attention.heads import HeadsMixer, KeyValueCache
 from bulba.errors import ConfigError
@@ -50,9 +50,7 @@ Number = list[Tensor]
 class SurrealAttention(HeadsMixer):
     """Attention of truncated numbers. levels: K. omega: what it starts from, above 1; None with one level."""
 
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=False, alibi=True
-    )
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True)
 
     def __init__(self, shape: MixerShape, levels: int, omega: float | None) -> None:
         super().__init__(shape)

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bulba.attention.base import AttentionContext
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities
 from bulba.attention.heads import HeadsMixer, KeyValueCache
 
 Combine = Callable[[Tensor, Tensor], Tensor]  # of a later and an earlier part
@@ -53,6 +53,7 @@ class TransportCache(KeyValueCache):
 class TransportMixer(HeadsMixer):
     """Softmax attention along the transports that `steps` gives. transport_values: values are transported too."""
 
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True, dropout=True)
     transport_values: bool
 
     @abstractmethod

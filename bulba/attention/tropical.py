@@ -37,7 +37,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from bulba.attention.base import AttentionContext, Capabilities, DocumentForm, Kernel, MixerShape
+from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, MixerShape
 from bulba.attention.heads import HeadsMixer
 from bulba.errors import ConfigError
 
@@ -59,9 +59,7 @@ class Rule:
 class TropicalAttention(HeadsMixer):
     """Max-plus attention. score, temperature: as in the docstring of the module."""
 
-    capabilities = Capabilities(
-        kernels=frozenset({"reference", "flash"}), packing=True, cache=True, gqa=True, gguf=False, alibi=True
-    )
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True)
 
     def __init__(self, shape: MixerShape, score: Score, temperature: float) -> None:
         super().__init__(shape)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bulba.attention.base import AttentionContext, Mixer, MixerShape
-from bulba.attention.fractal import Contraction, FractalAttention
+from bulba.attention.dyadic import Contraction
+from bulba.attention.fractal import FractalAttention
 from bulba.attention.standard import StandardAttention
 
 TITLE = "Fractal attention: near tokens one by one, far ones as blocks of a self-similar tree"

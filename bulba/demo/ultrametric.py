@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bulba.attention.base import AttentionContext
-from bulba.attention.ultrametric import UltrametricAttention, longest_common_prefix, reference_sums, tree_sums
+from bulba.attention.bucket_sums import tree_sums
+from bulba.attention.ultrametric import UltrametricAttention, longest_common_prefix, reference_sums
 from bulba.packing import document_mask
 
 TITLE = "Ultrametric attention: who shares a longer branch of the tree weighs more"

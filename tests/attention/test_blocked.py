@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from bulba.attention import blocked
 from bulba.attention.blocked import blocked_attention
 from bulba.attention.softmax import reference_attention
 from bulba.packing import document_mask
+from tests.attention.cases import kept_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -71,19 +73,11 @@ def test_compiled_in_bfloat16_is_as_near_to_the_formula_as_the_formula_in_bfloat
 
 
 def test_what_is_kept_for_the_backward_pass_grows_with_the_tokens_and_not_with_their_square() -> None:
-    def kept_bytes(num_tokens: int) -> int:
-        tensors, documents, _ = case(num_tokens, 2, torch.float32, seed=0)
-        kept: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            kept[tensor.data_ptr()] = tensor.nbytes
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            blocked_attention(*tensors, documents)
-        return sum(kept.values())
-
-    assert kept_bytes(256) == 4 * kept_bytes(64)
+    found = {}
+    for length in (64, 256):
+        tensors, documents, _ = case(length, 2, torch.float32, seed=0)
+        found[length] = kept_bytes(partial(blocked_attention, *tensors, documents))
+    assert found[256] == 4 * found[64]
 
 
 def test_scores_do_not_overflow() -> None:

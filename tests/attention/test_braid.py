@@ -13,20 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bulba.attention.base import AttentionContext, MixerShape
+from bulba.attention.base import MixerShape
 from bulba.attention.braid import BraidAttention, crossing_matrices, squier_columns
-from bulba.attention.transport import from_start, running_products, to_start
+from bulba.attention.transport import running_products
 from bulba.errors import ConfigError
-from bulba.packing import document_mask
+from tests.attention.cases import KERNELS, SEEDS, context, draws
 from tests.model.tiny import tiny_gpt, tokens
 
-SEEDS = st.integers(0, 1000)
 STRANDS, FRACTIONS = st.integers(2, 7), st.floats(-0.99, 0.99).filter(lambda frac: abs(frac) > 0.01)
 SHAPE = MixerShape(hidden_size=24, num_heads=4, num_kv_heads=2, head_dim=8)
-
-
-def draws(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 def crossings(
@@ -41,12 +36,6 @@ def crossings(
 def braid(seed: int = 0, **changes: Any) -> BraidAttention:
     torch.manual_seed(seed)
     return BraidAttention(SHAPE, **({"num_strands": 5, "angle_frac": 0.5, "none_bias": 0.5} | changes)).double()
-
-
-def context(documents: Tensor | None = None, kernel: Any = "reference", mask: Tensor | None = None) -> AttentionContext:
-    if documents is not None:
-        mask = document_mask(documents)
-    return AttentionContext(lambda x: x, documents, mask, None, kernel)
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
@@ -122,7 +111,7 @@ def spellings(draw: st.DrawFn) -> tuple[list[int], list[int]]:
 @given(
     words=spellings(),
     around=st.tuples(st.lists(st.integers(-4, 4), min_size=1, max_size=20), st.lists(st.integers(-4, 4), min_size=1)),
-    kernel=st.sampled_from(["reference", "flash"]),
+    kernel=KERNELS,
     seed=SEEDS,
 )
 def test_another_spelling_of_the_same_braid_is_the_same_transport(
@@ -176,7 +165,7 @@ def by_loop(mixer: BraidAttention, x_BTH: Tensor, documents: Tensor) -> Tensor:
 
 
 @settings(deadline=None, max_examples=6)
-@given(kernel=st.sampled_from(["reference", "flash"]), seed=SEEDS)
+@given(kernel=KERNELS, seed=SEEDS)
 def test_equals_a_loop_with_gradients(kernel: str, seed: int) -> None:
     mixer, x = braid(seed), draws(seed, 1, 9, 24).requires_grad_()
     documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1]])
@@ -195,29 +184,6 @@ def test_every_step_is_one_crossing_and_no_mixture(seed: int) -> None:
     assert torch.equal(steps[..., 0], table[mixer.scores(x).argmax(-1)])
     spelled = torch.stack([letters[letter] for letter in word.flatten().tolist()])
     assert torch.equal(steps[..., 0].flatten(0, 2), spelled)
-
-
-def test_norms_are_kept_over_8192_tokens() -> None:
-    mixer = braid().float()
-    v = draws(1, 1, 2, 8192, 8, dtype=torch.float32)
-    with torch.no_grad():
-        frames = running_products(mixer.steps(draws(0, 1, 8192, 24, dtype=torch.float32)), None)
-        carried = from_start(frames, to_start(frames, v)[:, :, :1].expand_as(v))  # the first value, to every token
-    lengths = carried.norm(dim=-1)
-    torch.testing.assert_close(lengths, v[:, :, :1].norm(dim=-1).expand_as(lengths), rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("kernel", ["reference", "flash"])
-def test_decoding_across_chunks_of_the_scan_equals_the_full_pass(kernel: str) -> None:
-    mixer, x = braid().float(), draws(3, 2, 50, 24, dtype=torch.float32)
-    cache, parts, start = mixer.new_cache(2, 50, torch.float32, x.device), [], 0
-    with torch.no_grad():
-        for piece in x.split([17, 1, 1, 20, 1, 10], 1):
-            seen = context(kernel=kernel)
-            seen.start = start
-            parts.append(mixer(piece, seen, cache))
-            start += piece.shape[1]
-        torch.testing.assert_close(torch.cat(parts, 1), mixer(x, context(kernel=kernel)), rtol=0, atol=1e-5)
 
 
 def test_the_choice_is_made_in_fp32_under_autocast() -> None:

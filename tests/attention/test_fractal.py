@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bulba.attention.base import AttentionContext
-from bulba.attention.fractal import Contraction, FractalAttention, document_positions, norm_bound
+from bulba.attention.dyadic import Contraction, document_positions, norm_bound
+from bulba.attention.fractal import FractalAttention
 from bulba.attention.standard import StandardAttention
 from bulba.demo import fractal as demo
 from bulba.demo.run import watch
 from bulba.errors import ConfigError
+from tests.attention.cases import time_exponent
 from tests.model.tiny import packed, tiny_gpt, tokens
 
 NODE: dict[str, Any] = {"_target_": "bulba.attention.fractal.FractalAttention", "window": 3, "contraction": 0.9}
@@ -208,17 +209,6 @@ def test_its_figures_are_the_weight_of_every_level_and_the_norms_of_its_maps() -
     assert (figures["pool_norms"] < 0.9 + 1e-6).all()
 
 
-@pytest.mark.parametrize("num_words", [1, 14])
-def test_its_demo_looks_into_a_layer(num_words: int) -> None:
-    from matplotlib.figure import Figure
-
-    seen = watch(model_with(num_layers=1), tokens(1, num_words))[0]
-    figure = Figure(layout="constrained")
-    lines = demo.look(seen.mixer, seen.x_BTH, seen.context, [f"слова{number}" for number in range(num_words)], figure)
-    assert len(lines) > 1
-    assert figure.axes
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"window": 0}, "window=0 must be at least 1"), ({"contraction": 1.0}, "above 0 and below 1")],
@@ -243,24 +233,4 @@ def test_a_task_at_other_addresses_disturbs_it_less_than_standard() -> None:
 
 @pytest.mark.slow
 def test_time_grows_with_the_tokens() -> None:
-    seconds = {length: step_seconds(length) for length in (1024, 2048, 4096, 8192, 16384)}
-    logs = [(math.log(length), math.log(second)) for length, second in seconds.items()]
-    assert statistics.linear_regression(*zip(*logs, strict=True)).slope < 1.25
-
-
-def step_seconds(num_tokens: int) -> float:
-    """Of the processor, forward and backward of one layer, head width 64; the fastest of three."""
-    node = NODE | {"window": 64}
-    sizes = {"hidden_size": 128, "num_heads": 2, "num_kv_heads": 2, "num_layers": 1, "max_seq_len": num_tokens}
-    model, seen = model_with(attention=node, **sizes), []
-    mixer = model.mixers()[0]
-    hook = mixer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[:2]))
-    model(tokens(1, num_tokens))
-    hook.remove()
-    x_BTH, context = seen[0][0].detach().requires_grad_(), seen[0][1]
-    found = []
-    for _ in range(3):
-        began = time.thread_time()
-        mixer(x_BTH, context).sum().backward()
-        found.append(time.thread_time() - began)
-    return min(found)
+    assert time_exponent(NODE | {"window": 64}) < 1.25

@@ -11,31 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bulba.attention.base import AttentionContext, MixerShape
+from bulba.attention.base import MixerShape
 from bulba.attention.gauge import GaugeAttention, rotary_generators, rotation, skew
 from bulba.attention.softmax import reference_attention
-from bulba.attention.transport import from_start, product, running_products, to_start, transpose
+from bulba.attention.transport import product, transpose
 from bulba.errors import ConfigError
 from bulba.model.position import rotary_frequencies, rotary_tables, rotate
-from bulba.packing import document_mask
+from tests.attention.cases import KERNELS, SEEDS, context, draws
 
-SEEDS = st.integers(0, 1000)
 SHAPE = MixerShape(hidden_size=24, num_heads=4, num_kv_heads=2, head_dim=12)
-
-
-def draws(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 def gauge(seed: int = 0, shape: MixerShape = SHAPE, **changes: Any) -> GaugeAttention:
     options: dict[str, Any] = {"block_size": 4, "transport_values": True, "scale": 1.0, "rope_base": 100.0} | changes
     torch.manual_seed(seed)
     return GaugeAttention(shape, **options).double()
-
-
-def context(documents: Tensor | None = None, kernel: Any = "reference", rotate: Any = lambda x: x) -> AttentionContext:
-    mask = None if documents is None else document_mask(documents)
-    return AttentionContext(rotate=rotate, documents_BT=documents, mask_BTS=mask, offsets=None, kernel=kernel)
 
 
 def by_loop(mixer: GaugeAttention, x_BTH: Tensor, documents: Tensor) -> Tensor:
@@ -69,9 +59,7 @@ def by_groups(blocks_LMM: Tensor) -> Tensor:
 
 
 @settings(deadline=None, max_examples=6)
-@given(
-    size=st.sampled_from([2, 3, 4]), values=st.booleans(), kernel=st.sampled_from(["reference", "flash"]), seed=SEEDS
-)
+@given(size=st.sampled_from([2, 3, 4]), values=st.booleans(), kernel=KERNELS, seed=SEEDS)
 def test_equals_a_loop_over_transports_with_gradients(size: int, values: bool, kernel: str, seed: int) -> None:
     mixer = gauge(seed, block_size=size, transport_values=values)
     x = draws(seed, 1, 7, 24).requires_grad_()
@@ -105,7 +93,7 @@ def turned(changes: Tensor, x: Tensor) -> Tensor:
 
 
 @settings(deadline=None, max_examples=15)
-@given(size=st.sampled_from([2, 3, 4]), rope=st.booleans(), kernel=st.sampled_from(["reference", "flash"]), seed=SEEDS)
+@given(size=st.sampled_from([2, 3, 4]), rope=st.booleans(), kernel=KERNELS, seed=SEEDS)
 def test_other_frames_turn_the_output_and_change_nothing_else(size: int, rope: bool, kernel: str, seed: int) -> None:
     mixer, num_tokens = gauge(block_size=size), 40
     documents = (torch.arange(num_tokens) >= 13).long().expand(2, -1)
@@ -158,32 +146,6 @@ def test_with_rotary_positions_only_their_differences_count(shift: int, seed: in
         turn = partial(rotate, cos_B1TK=angles.cos(), sin_B1TK=angles.sin())
         results.append(mixer(x, context(rotate=turn)))
     torch.testing.assert_close(*results, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("size", [2, 4])
-def test_norms_are_kept_over_8192_tokens(size: int) -> None:
-    mixer = gauge(block_size=size).float()
-    steps = mixer.steps(draws(0, 1, 8192, 24, dtype=torch.float32))
-    with torch.no_grad():
-        frames = running_products(steps, None)
-        v = draws(1, 1, 2, 8192, 12, dtype=torch.float32)
-        carried = from_start(frames, to_start(frames, v)[:, :, :1].expand_as(v))  # the first value, to every token
-    lengths = carried.norm(dim=-1)
-    torch.testing.assert_close(lengths, v[:, :, :1].norm(dim=-1).expand_as(lengths), rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("kernel", ["reference", "flash"])
-def test_decoding_across_chunks_of_the_scan_equals_the_full_pass(kernel: str) -> None:
-    mixer, x = gauge().float(), draws(3, 2, 50, 24, dtype=torch.float32)
-    cache, parts, start = mixer.new_cache(2, 50, torch.float32, x.device), [], 0
-    with torch.no_grad():
-        for piece in x.split([17, 1, 1, 20, 1, 10], 1):
-            seen = context(kernel=kernel)
-            seen.start = start
-            parts.append(mixer(piece, seen, cache))
-            start += piece.shape[1]
-        torch.testing.assert_close(torch.cat(parts, 1), mixer(x, context(kernel=kernel)), rtol=0, atol=1e-5)
-    assert cache.num_bytes == 4 * (2 * 2 * 2 * 50 * 12 + 2 * 2 * 4 * 12)
 
 
 def test_figures() -> None:

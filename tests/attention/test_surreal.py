@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,11 +17,11 @@ from bulba.attention import surreal
 from bulba.attention.base import MixerShape
 from bulba.attention.surreal import SurrealAttention, is_less, multiply, surreal_attention
 from bulba.errors import ConfigError
+from tests.attention.cases import DRAWN, SEEDS, Drawn, assert_equal_with_gradients, assert_same_on_cuda, kept_bytes
 from tests.model.tiny import packed, tiny_gpt, tokens
 
 KERNELS = [surreal.reference_attention, surreal_attention]
 WIDTH = 4
-seeds = st.integers(0, 10_000)
 counts = st.integers(1, 3)
 
 
@@ -29,17 +30,9 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surreal, "QUERY_BLOCK", 4)
 
 
-def case(seed: int, levels: int, num_queries: int = 9, num_cached: int = 0, kv_heads: int = 2) -> list[Tensor]:
+def case(seed: int, levels: int, kv_heads: int = 2) -> list[Tensor]:
     """q, k and v, their levels one after another."""
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(2, heads, length, levels * WIDTH, dtype=torch.float64, generator=generator).requires_grad_()
-        for heads, length in (
-            (4, num_queries),
-            (kv_heads, num_queries + num_cached),
-            (kv_heads, num_queries + num_cached),
-        )
-    ]
+    return Drawn(seed, kv_heads=kv_heads).queries_keys_values(levels * WIDTH)
 
 
 def at(x: Tensor, levels: int, epsilon: Any) -> Tensor:
@@ -78,37 +71,14 @@ def by_taylor(tensors: list[Tensor], levels: int, documents: Tensor | None, slop
 
 @pytest.mark.parametrize("attend", KERNELS)
 @settings(deadline=None, max_examples=10)
-@given(
-    levels=counts,
-    num_queries=st.integers(1, 10),
-    num_cached=st.integers(0, 5),
-    kv_heads=st.sampled_from([1, 2, 4]),
-    is_packed=st.booleans(),
-    with_slopes=st.booleans(),
-    seed=seeds,
-)
-def test_output_and_gradients_are_those_of_the_taylor_series(
-    attend: Any,
-    levels: int,
-    num_queries: int,
-    num_cached: int,
-    kv_heads: int,
-    is_packed: bool,
-    with_slopes: bool,
-    seed: int,
-) -> None:
-    tensors = case(seed, levels, num_queries, 0 if is_packed else num_cached, kv_heads)
-    documents = torch.randint(3, (2, num_queries)).sort(1).values if is_packed else None
-    slopes = torch.tensor([0.5, 0.25, 0.1, 0.0], dtype=torch.float64) if with_slopes else None
-    out, expected = attend(*tensors, levels, documents, slopes), by_taylor(tensors, levels, documents, slopes)
-    torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
-    grad = torch.randn_like(out)
-    got, wanted = (torch.autograd.grad(value, tensors, grad) for value in (out, expected))
-    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+@given(levels=counts, drawn=DRAWN)
+def test_output_and_gradients_are_those_of_the_taylor_series(attend: Any, levels: int, drawn: Drawn) -> None:
+    tensors, rest = drawn.queries_keys_values(levels * WIDTH), (levels, drawn.documents(), drawn.slopes())
+    assert_equal_with_gradients(attend(*tensors, *rest), by_taylor(tensors, *rest), tensors, atol=1e-9)
 
 
 @settings(deadline=None, max_examples=20)
-@given(seed=seeds)
+@given(seed=SEEDS)
 def test_with_two_levels_it_is_the_formula_of_the_docstring(seed: int) -> None:
     q, k, v = (x.detach() for x in case(seed, 2, kv_heads=4))
     (q0, q1), (k0, k1), (v0, v1) = (x.chunk(2, -1) for x in (q, k, v))
@@ -122,7 +92,7 @@ def test_with_two_levels_it_is_the_formula_of_the_docstring(seed: int) -> None:
 
 @pytest.mark.parametrize("attend", KERNELS)
 @settings(deadline=None, max_examples=15)
-@given(levels=st.integers(1, 4), seed=seeds)
+@given(levels=st.integers(1, 4), seed=SEEDS)
 def test_the_residual_falls_as_omega_to_the_minus_k(attend: Any, levels: int, seed: int) -> None:
     full = [x.detach() for x in case(seed, 5)]  # the numbers have more levels than are kept
     kept = [x.unflatten(-1, (5, -1))[..., :levels, :].flatten(-2) for x in full]
@@ -178,7 +148,7 @@ def test_their_order_is_lexicographic_and_goes_with_the_arithmetic(xyz: Any) -> 
 
 @pytest.mark.parametrize("attend", KERNELS)
 @settings(deadline=None, max_examples=20)
-@given(scales=st.lists(st.floats(-15, 15), min_size=2, max_size=2), seed=seeds)
+@given(scales=st.lists(st.floats(-15, 15), min_size=2, max_size=2), seed=SEEDS)
 def test_over_thirty_orders_of_magnitude_the_leading_level_stays(attend: Any, scales: list[float], seed: int) -> None:
     q, k, v = (x.detach().float() for x in case(seed, 2))
     factors = torch.tensor([10.0**scale for scale in scales]).repeat_interleave(WIDTH)
@@ -276,28 +246,14 @@ def test_the_figures_say_how_much_the_second_level_moves() -> None:
 
 
 def test_what_is_kept_for_the_backward_pass_grows_with_the_tokens() -> None:
-    def kept_bytes(num_tokens: int) -> int:
-        kept: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            kept[tensor.data_ptr()] = tensor.nbytes
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            surreal_attention(*case(0, 2, num_tokens), 2, None, None)
-        return sum(kept.values())
-
-    assert kept_bytes(128) == 4 * kept_bytes(32)
+    short, long = (
+        kept_bytes(partial(surreal_attention, *Drawn(0, length).queries_keys_values(2 * WIDTH), 2, None, None))
+        for length in (32, 128)
+    )
+    assert long == 4 * short
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("compiled", [False, True])
 def test_on_cuda_it_is_the_same(compiled: bool) -> None:
-    tensors = [x.detach().float() for x in case(0, 2, 40)]
-    results = []
-    for device in ("cpu", "cuda"):
-        there = [x.to(device).requires_grad_() for x in tensors]
-        attend = torch.compile(surreal_attention) if compiled and device == "cuda" else surreal_attention
-        y = attend(*there, 2, None, None)
-        results.append([x.cpu() for x in (y, *torch.autograd.grad(y.square().sum(), there))])
-    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)
+    assert_same_on_cuda(lambda q, k, v: surreal_attention(q, k, v, 2, None, None), Drawn(0, 40), 2 * WIDTH, compiled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from bulba.attention import tropical
 from bulba.attention.base import MixerShape
 from bulba.attention.tropical import Rule, TropicalAttention, block_scores, choices, tropical_attention, widen
 from bulba.errors import ConfigError
+from tests.attention.cases import DRAWN, SEEDS, Drawn, assert_equal_with_gradients, assert_same_on_cuda, kept_bytes
 from tests.model.tiny import tiny_gpt, tokens
 
 KERNELS = [tropical.reference_attention, tropical_attention]
 RULES = [Rule("hilbert", 0.0), Rule("maxplus", 0.0), Rule("hilbert", 0.3), Rule("maxplus", 0.3)]
 rules = st.sampled_from(RULES)
-seeds = st.integers(0, 10_000)
+WIDTH = 8
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +32,9 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tropical, "CHANNELS", 3)
 
 
-def case(seed: int, num_queries: int = 9, num_keys: int | None = None, kv_heads: int = 2) -> list[Tensor]:
+def case(seed: int) -> list[Tensor]:
     """q, k and v."""
-    generator = torch.Generator().manual_seed(seed)
-    lengths = (num_queries, num_keys or num_queries, num_keys or num_queries)
-    return [
-        torch.randn(2, heads, length, 8, dtype=torch.float64, generator=generator).requires_grad_()
-        for heads, length in zip((4, kv_heads, kv_heads), lengths, strict=True)
-    ]
+    return Drawn(seed).queries_keys_values(WIDTH)
 
 
 def by_loops(tensors: list[Tensor], rule: Rule, documents: Tensor | None, slopes: Tensor | None) -> Tensor:
@@ -64,33 +61,10 @@ def by_loops(tensors: list[Tensor], rule: Rule, documents: Tensor | None, slopes
 
 @pytest.mark.parametrize("attend", KERNELS)
 @settings(deadline=None, max_examples=15)
-@given(
-    rule=rules,
-    num_queries=st.integers(1, 10),
-    num_cached=st.integers(0, 5),
-    kv_heads=st.sampled_from([1, 2, 4]),
-    is_packed=st.booleans(),
-    with_slopes=st.booleans(),
-    seed=seeds,
-)
-def test_output_and_gradients_are_those_of_the_formula(
-    attend: Any,
-    rule: Rule,
-    num_queries: int,
-    num_cached: int,
-    kv_heads: int,
-    is_packed: bool,
-    with_slopes: bool,
-    seed: int,
-) -> None:
-    tensors = case(seed, num_queries, num_queries + (0 if is_packed else num_cached), kv_heads)
-    documents = torch.randint(3, (2, num_queries)).sort(1).values if is_packed else None
-    slopes = torch.tensor([0.5, 0.25, 0.1, 0.0], dtype=torch.float64) if with_slopes else None
-    out, expected = attend(*tensors, rule, documents, slopes), by_loops(tensors, rule, documents, slopes)
-    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
-    grad = torch.randn_like(out)
-    got, wanted = (torch.autograd.grad(value, tensors, grad) for value in (out, expected))
-    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-10)
+@given(rule=rules, drawn=DRAWN)
+def test_output_and_gradients_are_those_of_the_formula(attend: Any, rule: Rule, drawn: Drawn) -> None:
+    tensors, rest = drawn.queries_keys_values(WIDTH), (rule, drawn.documents(), drawn.slopes())
+    assert_equal_with_gradients(attend(*tensors, *rest), by_loops(tensors, *rest), tensors, atol=1e-10)
 
 
 def scores_of(tensors: list[Tensor], rule: Rule) -> Tensor:
@@ -100,7 +74,7 @@ def scores_of(tensors: list[Tensor], rule: Rule) -> Tensor:
 
 @pytest.mark.parametrize("attend", KERNELS)
 @settings(deadline=None, max_examples=25)
-@given(rule=rules, size=st.sampled_from([1e-6, 0.1, 10.0]), seed=seeds)
+@given(rule=rules, size=st.sampled_from([1e-6, 0.1, 10.0]), seed=SEEDS)
 def test_it_moves_no_more_than_scores_and_values_together(attend: Any, rule: Rule, size: float, seed: int) -> None:
     first = case(seed)
     second = [x + size * torch.randn_like(x) for x in first]
@@ -112,7 +86,7 @@ def test_it_moves_no_more_than_scores_and_values_together(attend: Any, rule: Rul
 
 @pytest.mark.parametrize("attend", KERNELS)
 @settings(deadline=None, max_examples=25)
-@given(rule=rules, constant=st.floats(-50, 50), seed=seeds)
+@given(rule=rules, constant=st.floats(-50, 50), seed=SEEDS)
 def test_constants_pass_through_values_and_vanish_in_the_projective_metric(
     attend: Any, rule: Rule, constant: float, seed: int
 ) -> None:
@@ -130,7 +104,7 @@ def test_constants_pass_through_values_and_vanish_in_the_projective_metric(
 
 
 @settings(deadline=None, max_examples=25)
-@given(seed=seeds)
+@given(seed=SEEDS)
 def test_the_score_is_minus_a_metric_of_the_projective_space(seed: int) -> None:
     x = torch.randn(1, 1, 7, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     points = torch.cat([x, x + torch.randn(1, 1, 7, 1, dtype=torch.float64)], 2)[:, :, None]
@@ -143,7 +117,7 @@ def test_the_score_is_minus_a_metric_of_the_projective_space(seed: int) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(score=st.sampled_from(["hilbert", "maxplus"]), seed=seeds)
+@given(score=st.sampled_from(["hilbert", "maxplus"]), seed=SEEDS)
 def test_no_change_below_half_the_margin_changes_the_choice(score: Any, seed: int) -> None:
     tensors, rule = case(seed), Rule(score, 0.0)
     chosen, margin = choices(*tensors, rule, None, None)
@@ -169,7 +143,7 @@ def test_no_change_below_half_the_margin_changes_the_choice(score: Any, seed: in
 
 @pytest.mark.parametrize("attend", KERNELS)
 @settings(deadline=None, max_examples=25)
-@given(rule=rules, temperature=st.floats(1e-9, 10), seed=seeds)
+@given(rule=rules, temperature=st.floats(1e-9, 10), seed=SEEDS)
 def test_the_semiring_is_the_limit_of_low_temperatures(attend: Any, rule: Rule, temperature: float, seed: int) -> None:
     tensors = case(seed)
     exact = attend(*tensors, replace(rule, temperature=0.0), None, None)
@@ -191,18 +165,11 @@ def test_of_equal_keys_one_alone_gets_the_gradient(attend: Any, rule: Rule) -> N
 
 @pytest.mark.parametrize("rule", RULES)
 def test_what_is_kept_for_the_backward_pass_grows_with_the_tokens(rule: Rule) -> None:
-    def kept_bytes(num_tokens: int) -> int:
-        kept: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            kept[tensor.data_ptr()] = tensor.nbytes
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            tropical_attention(*case(0, num_tokens), rule, None, None)
-        return sum(kept.values())
-
-    assert kept_bytes(128) == 4 * kept_bytes(32)
+    short, long = (
+        kept_bytes(partial(tropical_attention, *Drawn(0, length).queries_keys_values(WIDTH), rule, None, None))
+        for length in (32, 128)
+    )
+    assert long == 4 * short
 
 
 @pytest.mark.parametrize(
@@ -240,11 +207,4 @@ def test_operations_are_counted() -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_on_cuda_it_is_the_same(rule: Rule, compiled: bool) -> None:
-    tensors = [x.detach().float() for x in case(0, 40)]
-    results = []
-    for device in ("cpu", "cuda"):
-        there = [x.to(device).requires_grad_() for x in tensors]
-        attend = torch.compile(tropical_attention) if compiled and device == "cuda" else tropical_attention
-        y = attend(*there, rule, None, None)
-        results.append([x.cpu() for x in (y, *torch.autograd.grad(y.square().sum(), there))])
-    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)
+    assert_same_on_cuda(lambda q, k, v: tropical_attention(q, k, v, rule, None, None), Drawn(0, 40), WIDTH, compiled)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from typing import Any
 
 import pytest
@@ -14,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from bulba.attention import ultrametric
-from bulba.attention.ultrametric import longest_common_prefix, reference_sums, tree_sums
-from bulba.demo import ultrametric as demo
-from bulba.demo.run import watch
+from bulba.attention import bucket_sums
+from bulba.attention.bucket_sums import tree_sums
+from bulba.attention.ultrametric import longest_common_prefix, reference_sums
 from bulba.errors import ConfigError
 from bulba.packing import document_mask
+from tests.attention.cases import time_exponent
 from tests.model.tiny import packed, tiny_gpt, tokens
 
 NODE: dict[str, Any] = {
@@ -34,7 +32,7 @@ NODE: dict[str, Any] = {
 def _small_chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks so short that tests reach the tables between them."""
     if "slow" not in request.keywords:
-        monkeypatch.setattr(ultrametric, "CHUNK", 4)
+        monkeypatch.setattr(bucket_sums, "CHUNK", 4)
 
 
 def model_with(**changes: Any) -> Any:
@@ -206,17 +204,6 @@ def test_its_figures_are_a_tree() -> None:
     assert figures["lcp_BNTS"][0, 5, 9, 6] == own
 
 
-@pytest.mark.parametrize("num_words", [1, 10])
-def test_its_demo_looks_into_a_layer(num_words: int) -> None:
-    from matplotlib.figure import Figure
-
-    seen = watch(model_with(num_layers=1), tokens(1, num_words))[0]
-    figure = Figure(layout="constrained")
-    lines = demo.look(seen.mixer, seen.x_BTH, seen.context, [f"слова{number}" for number in range(num_words)], figure)
-    assert len(lines) > 1
-    assert figure.axes
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -233,24 +220,4 @@ def test_trees_that_cannot_be_are_refused(changes: dict[str, Any], message: str)
 
 @pytest.mark.slow
 def test_time_grows_with_the_tokens() -> None:
-    seconds = {length: step_seconds(length) for length in (1024, 2048, 4096, 8192, 16384)}
-    logs = [(math.log(length), math.log(second)) for length, second in seconds.items()]
-    assert statistics.linear_regression(*zip(*logs, strict=True)).slope < 1.25
-
-
-def step_seconds(num_tokens: int) -> float:
-    """Of the processor, forward and backward of one layer, head width 64; the fastest of three."""
-    node = NODE | {"base": 4, "num_digits": 4}
-    sizes = {"hidden_size": 128, "num_heads": 2, "num_kv_heads": 2, "num_layers": 1, "max_seq_len": num_tokens}
-    model, seen = model_with(attention=node, **sizes), []
-    mixer = model.mixers()[0]
-    hook = mixer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[:2]))
-    model(tokens(1, num_tokens))
-    hook.remove()
-    x_BTH, context = seen[0][0].detach().requires_grad_(), seen[0][1]
-    found = []
-    for _ in range(3):
-        began = time.thread_time()
-        mixer(x_BTH, context).sum().backward()
-        found.append(time.thread_time() - began)
-    return min(found)
+    assert time_exponent(NODE | {"base": 4, "num_digits": 4}) < 1.25

@@ -50,18 +50,19 @@ def test_a_demo_computes_and_draws(name: str, tmp_path: Path, capsys: pytest.Cap
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("num_words", [1, 12])
 @pytest.mark.parametrize("name", demo_names())
-def test_a_demo_looks_at_a_layer(name: str) -> None:
+def test_a_demo_looks_at_a_layer(name: str, num_words: int) -> None:
     node = ATTENTIONS[name]
     gqa = locate(node["_target_"]).capabilities.gqa
     model = tiny_gpt(attention=node, num_layers=1, num_kv_heads=2 if gqa else 6)
-    seen = next(at for at in watch(model, tokens(1, 12)) if demo_of(at.mixer) == name)
+    seen = next(at for at in watch(model, tokens(1, num_words)) if demo_of(at.mixer) == name)
     assert seen.layer == 0
-    assert seen.x_BTH.shape == (1, 12, 48)
+    assert seen.x_BTH.shape == (1, num_words, 48)
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
     weights = [parameter.clone() for parameter in model.parameters()]
-    lines = load(name).look(seen.mixer, seen.x_BTH, seen.context, [f"word{n}" for n in range(12)], figure)
+    lines = load(name).look(seen.mixer, seen.x_BTH, seen.context, [f"word{n}" for n in range(num_words)], figure)
     figure.canvas.draw()
     assert lines
     assert any(axes.has_data() for axes in figure.axes)

@@ -14,6 +14,7 @@ from bulba.device import choose_device, choose_precision
 from bulba.errors import BulbaError, ConfigError, UnsupportedError
 from bulba.run.check import check_config
 from bulba.run.trainer import build_trainer
+from callbacks.attention_figures import AttentionFigures
 from callbacks.checkpoints import Checkpoints
 from callbacks.metrics import Metrics
 from callbacks.progress import Progress
@@ -128,6 +129,8 @@ def test_path_and_sources_exclude_each_other() -> None:
             lambda: Samples(every_steps=0, max_new_tokens=1, temperature=1.0),
             "callbacks.samples.every_steps=0",
         ),
+        (lambda: AttentionFigures(every_steps=0, num_rows=1), "attention_figures.every_steps=0 .* or null for never"),
+        (lambda: AttentionFigures(every_steps=1, num_rows=0), r"attention_figures.num_rows=0 must be at least 1\.$"),
     ],
 )
 def test_callbacks_that_would_never_act(make, sentence: str) -> None:
