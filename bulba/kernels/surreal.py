@@ -11,13 +11,15 @@ A mean taken from s1 only at the end would be the difference of two large number
 Backward, with g the gradient of y, w0 = exp(s0 - m - log l) = A and w1 = w0 (s1 - c) made again, and
 h0 = g0 . y0 + g1 . y1, h1 = g1 . y0:
     ds1 = w0 (g1 . v0 - h1),   ds0 = w0 (g0 . v0 + g1 . v1 - h0) + w1 (g1 . v0 - h1),
-    dq0 = ds0 k0 + ds1 k1,   dq1 = ds1 k0,   dk0 = ds0 q0 + ds1 q1,   dk1 = ds1 q0,   dv0 = w0 g0 + w1 g1,   dv1 = w0 g1,
+    dq0 = ds0 k0 + ds1 k1,  dq1 = ds1 k0,  dk0 = ds0 q0 + ds1 q1,  dk1 = ds1 q0,  dv0 = w0 g0 + w1 g1,  dv1 = w0 g1,
 the q and k of scores being divided by sqrt(D). One kernel for tiles of queries and one for tiles of keys, which sums
 over the query heads of its group too: no atomics, so the same inputs give the same bits.
 
-Arithmetic is fp32; the products take operands of the dtype of the inputs, as torch's do. In fp32 they are asked for as
-"ieee": the TF32 that Triton would take by itself keeps 10 bits, and scores are exponents. Widths that are no power of
-two are filled up with zeros. It does not do other numbers of levels than two.
+Arithmetic is fp32; the products take operands of the dtype of the inputs, as torch's do. Those of fp32 are asked for as
+"tf32x3", which adds up the products of the leading and the following 11 bits: the TF32 that Triton would take by itself
+keeps the leading ones alone, and scores are exponents; "ieee" is unrolled into so many scalar operations that registers
+overflow, and the compiler of Triton 3.9 fails on tiles of 16 x 64. Widths that are no power of two are filled up with
+zeros. It does not do other numbers of levels than two.
 
 Letters: Q queries and K keys of a tile, D channels of a level; x0 and x1 are the levels of a number.
 """
@@ -108,14 +110,19 @@ def sizes_of(q_BNTL: Tensor, k_BGSL: Tensor) -> tuple[int, int, int, float]:
 
 
 def options_of(q_BNTL: Tensor) -> dict[str, Any]:
-    """What all kernels are told. Eight tiles of BLOCK x WIDTH have to fit into 99 KB of shared memory, the least that
-    cards since compute capability 8.0 give to a block; the sizes are not tuned on hardware yet.
+    """What all kernels are told. The tiles of the widest of them, eight of BLOCK x WIDTH, fit into 99 KB of shared
+    memory, the least that cards since compute capability 8.0 give to a block, and what is summed up into registers;
+    not tuned on hardware yet.
     """
-    head_dim = q_BNTL.shape[-1] // 2
+    head_dim, is_half = q_BNTL.shape[-1] // 2, q_BNTL.element_size() == 2
     width = max(1 << (head_dim - 1).bit_length(), 16)  # no product of Triton is narrower
-    row_bytes = width * q_BNTL.element_size()
-    block = 64 if row_bytes <= 128 else 32 if row_bytes <= 256 else 16
-    return {"HEAD_DIM": head_dim, "WIDTH": width, "BLOCK": block, "num_warps": 8 if block * width >= 4096 else 4}
+    return {
+        "HEAD_DIM": head_dim,
+        "WIDTH": width,
+        "BLOCK": (64 if width <= 32 else 32) if is_half else 16,
+        "num_warps": 4 if width <= 64 else 8,
+        "num_stages": 2 if is_half else 1,
+    }
 
 
 def grid_of(x_BNTL: Tensor, options: dict[str, Any]) -> tuple[int, int, int]:
@@ -152,7 +159,7 @@ def load_values(base, token_X, num_tokens):
 @triton.jit
 def dot(a_XY, b_YZ, sum_XZ):
     """sum + a b, in fp32."""
-    return tl.dot(a_XY, b_YZ, sum_XZ, input_precision="ieee")
+    return tl.dot(a_XY, b_YZ, sum_XZ, input_precision="tf32x3")
 
 
 @triton.jit

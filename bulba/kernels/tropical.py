@@ -3,20 +3,20 @@
 Maxima have no matrix units, so all is elementwise in fp32, and what counts is how little else is done. A program holds
 a tile of queries (or keys), every channel of them, in the registers of one warp, and goes through the keys (queries)
 one by one: a row k_j makes the scores of the tile by a reduction over the channels, most of it inside each thread, and
-s_j + v_j moves what is held. Nothing passes through shared memory and no thread waits for another.
+s_j + v_j moves what is held. Rows alone pass through shared memory, and no warp waits for another.
 
 - temperature 0: y and the chosen key of every y_ic are held; of equal ones the first stays.
 - temperature tau > 0: y = m + tau log l with the running maximum m and l = sum_j exp((s_ij + v_jc - m_c) / tau).
 
 Backward, with g the gradient of y and w_ijc the share of key j in y_ic (1 of the chosen key, else 0; or
 exp((s_ij + v_jc - y_ic) / tau)): dv_jc = sum_i w_ijc g_ic and ds_ij = sum_c w_ijc g_ic, which goes to the channels that
-are the extremes of s_ij, the first ones of equals. One kernel for tiles of queries and one for tiles of keys, which sums
-over the query heads of its group too: no atomics, so the same inputs give the same bits. At temperature 0 queries read
-the D keys that they chose alone, and keys pass over the queries that chose none of the tile.
+are the extremes of s_ij, the first of equal ones. One kernel for tiles of queries and one for tiles of keys, which sums
+over the query heads of its group too: no atomics, so the same inputs give the same bits. At temperature 0 a query reads
+the D keys alone that it chose, and keys pass over the queries that chose none of the tile.
 
 q, k and v may differ in dtype. Widths that are no power of two are filled up with copies of channel 0, which change
-neither a maximum nor its first place. A NaN in v, or in all channels of a token of q or k, comes out as NaN; one in some
-channels of q or k is passed over.
+neither a maximum nor its first place. A NaN in v, or in all channels of a token of q or k, comes out as NaN; one in a
+few channels of q or k is passed over.
 
 Letters: W tokens of a tile; tensors whose tokens come last (q_BNDT) are read by tiles, the others by rows.
 """
@@ -122,7 +122,7 @@ def sizes_of(q_BNTD: Tensor, k_BGSD: Tensor) -> tuple[int, int, int]:
 
 def options_of(head_dim: int, hilbert: bool, temperature: float) -> dict[str, Any]:
     """What all kernels are told; one warp, for then no reduction leaves it."""
-    width = triton.next_power_of_2(head_dim)
+    width = 1 << (head_dim - 1).bit_length()
     return {
         "inverse": 1 / temperature if temperature else 0.0,
         "HEAD_DIM": head_dim,

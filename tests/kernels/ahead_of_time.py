@@ -9,8 +9,8 @@ SHARED_BYTES = 99 * 1024
 """What a block may have on compute capability 8.6 and 8.9, the least of the targets."""
 
 
-def compile_kernel(kernel: Any, arguments: dict[str, Any], capability: int, **options: int) -> Any:
-    """The compiled kernel; arguments: types such as "*bf16" or "i32" by name, or values of constexpr parameters.
+def compile_kernel(kernel: Any, arguments: dict[str, Any], capability: int) -> Any:
+    """The compiled kernel; arguments: by name types such as "*bf16" or "i32", values of constexpr parameters, options.
 
     Pointers are multiples of 16, as those that torch allocates.
     """
@@ -26,4 +26,5 @@ def compile_kernel(kernel: Any, arguments: dict[str, Any], capability: int, **op
     pointers = [index for index, name in enumerate(signature) if signature[name].startswith("*")]
     aligned = {(index,): [["tt.divisibility", 16]] for index in pointers}
     source = ASTSource(kernel, signature, constants, aligned)
+    options = {name: value for name, value in arguments.items() if name in ("num_warps", "num_stages")}
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
