@@ -12,8 +12,10 @@ Expansion of w: exp(s) = exp(s^(0)) sum_n e_n omega^-n with n e_n = sum_{m=1..n}
 series. Backward, in the same arithmetic: with g the gradient of y and h^(m) = sum_{n>=m} g^(n) . y^(n-m), the gradient
 of s^(m) is sum_{n>=m} w^(n-m) (gw^(n) - h^(n)), where gw is the gradient of w: flash attention, level by level.
 
-Cost: K (K + 1) / 2 times the products of standard attention, 3 times for K = 2. Memory: O(T) for kernel `flash` (blocks
-of queries, scores made again in the backward pass, as bulba/attention/blocked.py), O(T^2) for `reference`.
+Cost: K (K + 1) / 2 times the products of standard attention, 3 times for K = 2. Memory: O(T^2) for kernel `reference`,
+O(T) for `flash`, which is
+- the Triton kernels of bulba/kernels/surreal.py on CUDA in fp32, bf16 and fp16, for K = 2 and heads at most 128 wide;
+- elsewhere blocks of queries, scores made again in the backward pass, as bulba/attention/blocked.py.
 
 Chosen where the literature leaves freedom:
 - omega = 1 / ((1 - 2^-10) sigmoid(a)), a learned: no step of an optimizer can bring it to 1, where levels would mix;
@@ -38,10 +40,13 @@ from torch import Tensor, nn
 from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, MixerShape
 from bulba.attention.blocked import QUERY_BLOCK, group, ungroup
 from bulba.attention.heads import HeadsMixer, KeyValueCache
+from bulba.device import runs_triton
 from bulba.errors import ConfigError
 
 LARGEST_INVERSE = 1 - 2**-10
 """Of omega: it keeps the levels apart in fp32, however far the parameter behind it runs."""
+MAX_HEAD_DIM = 128
+"""Of the Triton kernels: tiles of wider ones do not fit into the shared memory of every card."""
 
 Number = list[Tensor]
 """The levels x^(0) .. x^(K-1)."""
@@ -110,7 +115,9 @@ class SurrealAttention(HeadsMixer):
     ) -> str:
         if self.levels == 1:
             return super().choose_backend(kernel, compiled, num_rows, num_tokens, dtype, device)
-        return kernel if kernel == "reference" else "surreal blocked"
+        if kernel == "reference":
+            return kernel
+        return "surreal triton" if takes_triton(self.levels, dtype, device, self.shape.head_dim) else "surreal blocked"
 
     @torch.no_grad()
     def figures(self, x_BTH: Tensor, context: AttentionContext) -> dict[str, Tensor]:
@@ -175,6 +182,11 @@ def reference_attention(
     return ungroup(torch.cat(multiply(weights, v, torch.matmul), -1), q_BNTL.shape[1])
 
 
+def takes_triton(levels: int, dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
+    """Whether kernel `flash` is bulba/kernels/surreal.py for such values, and not blocks of queries."""
+    return levels == 2 and runs_triton(dtype, device) and head_dim <= MAX_HEAD_DIM
+
+
 def surreal_attention(
     q_BNTL: Tensor, k_BGSL: Tensor, v_BGSL: Tensor, levels: int, documents_BT: Tensor | None, slopes_N: Tensor | None
 ) -> Tensor:
@@ -183,6 +195,10 @@ def surreal_attention(
     L = levels * D: the levels of a number, one after another. The last query stands at the last key. documents_BT: the
     document of every token of a packed row, S = T then; None means one document. slopes_N: of ALiBi, constants.
     """
+    if takes_triton(levels, v_BGSL.dtype, v_BGSL.device, v_BGSL.shape[-1] // levels):
+        from bulba.kernels import surreal as kernels
+
+        return kernels.surreal_attention(q_BNTL, k_BGSL, v_BGSL, documents_BT, slopes_N)
     y_BNTL: Tensor = BlockedSurreal.apply(q_BNTL, k_BGSL, v_BGSL, levels, documents_BT, slopes_N)
     return y_BNTL
 

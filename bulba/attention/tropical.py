@@ -15,9 +15,11 @@ the margin, the gap between the best s_ij + v_jc and the runner-up, no change of
 Gradient at tau = 0: through the chosen j alone, and in a score through the d that is the maximum (minimum), one of them
 where several are; each is a subgradient. At tau > 0 the keys share it by exp((s_ij + v_jc - y_ic) / tau).
 
-Cost: 5 T^2 D elementary operations a head forward and no matrix products. Memory: O(T) for kernel `flash`: blocks of
-queries, of which no more than CHANNELS differences a pair of tokens are held at a time (none in compiled code, where
-they are fused), made again in the backward pass. `reference` holds T x T, and T x T x D at tau > 0.
+Cost: 5 T^2 D elementary operations a head forward and no matrix products. Memory: O(T) for kernel `flash`, which is
+- the Triton kernels of bulba/kernels/tropical.py on CUDA in fp32, bf16 and fp16, where heads are at most 128 wide;
+- elsewhere blocks of queries, of which no more than CHANNELS differences a pair of tokens are held at a time (none in
+  compiled code, where they are fused), made again in the backward pass.
+`reference` holds T x T, and T x T x D at tau > 0.
 
 Chosen where the literature leaves freedom:
 - tau does not smooth the scores: a smoothed dH would give dH(a, a) = 2 tau log D and be no metric;
@@ -39,6 +41,7 @@ from torch import Tensor
 
 from bulba.attention.base import KERNELS, AttentionContext, Capabilities, DocumentForm, Kernel, MixerShape
 from bulba.attention.heads import HeadsMixer
+from bulba.device import runs_triton
 from bulba.errors import ConfigError
 
 Score = Literal["hilbert", "maxplus"]
@@ -46,6 +49,8 @@ QUERY_BLOCK = 128
 """Queries at a time: what is held of a block, and how often the code of a block is repeated when it is compiled."""
 CHANNELS = 8
 """Channels of q, k or v at a time in code that is not compiled."""
+MAX_HEAD_DIM = 128
+"""Of the Triton kernels: wider tiles have too few tokens to be fast."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ class TropicalAttention(HeadsMixer):
     def choose_backend(
         self, kernel: Kernel, compiled: bool, num_rows: int, num_tokens: int, dtype: torch.dtype, device: torch.device
     ) -> str:
-        return kernel if kernel == "reference" else "tropical blocked"
+        if kernel == "reference":
+            return kernel
+        return "tropical triton" if takes_triton(dtype, device, self.shape.head_dim) else "tropical blocked"
 
     def other_flops(self, num_tokens: int) -> int:
         """All pairs of tokens; forward: 3 (maxplus 2) a channel for the score, 2 (tau > 0: 5) for the maximum.
@@ -103,14 +110,24 @@ class TropicalAttention(HeadsMixer):
         return {"margin_BNTD": margin, "chosen_BNTD": chosen}
 
 
+def takes_triton(dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
+    """Whether kernel `flash` is bulba/kernels/tropical.py for such values, and not blocks of queries."""
+    return runs_triton(dtype, device) and head_dim <= MAX_HEAD_DIM
+
+
 def tropical_attention(
     q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, rule: Rule, documents_BT: Tensor | None, slopes_N: Tensor | None
 ) -> Tensor:
     """Causal max-plus attention inside each document: [B, N, T, D], 2 x [B, G, S, D] -> [B, N, T, D].
 
     The last query stands at the last key. documents_BT: the document of every token of a packed row, S = T then; None
-    means one document. slopes_N: of ALiBi, constants. This is the one place where a kernel for CUDA is to be chosen.
+    means one document. slopes_N: of ALiBi, constants.
     """
+    if takes_triton(v_BGSD.dtype, v_BGSD.device, v_BGSD.shape[-1]):
+        from bulba.kernels import tropical as kernels
+
+        is_hilbert = rule.score == "hilbert"
+        return kernels.tropical_attention(q_BNTD, k_BGSD, v_BGSD, is_hilbert, rule.temperature, documents_BT, slopes_N)
     y_BNTD: Tensor = BlockedTropical.apply(q_BNTD, k_BGSD, v_BGSD, rule, documents_BT, slopes_N)
     return y_BNTD
 
