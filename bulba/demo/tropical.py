@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from bulba.attention.base import AttentionContext
-from bulba.attention.tropical import Rule, TropicalAttention, block_scores, choices, tropical_attention, widen
+from bulba.attention.maxplus import Rule, block_scores, widen
+from bulba.attention.tropical import TropicalAttention, choices, tropical_attention
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -175,22 +175,9 @@ def scores(q0_QD, q1_QD, k0_KD, k1_KD, place_Q, first_Q, key_K, slope, scale, BL
 
 @triton.jit
 def forward_kernel(
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    first_ptr,
-    slopes_ptr,
-    y_ptr,
-    logsum_ptr,
-    mean_ptr,
-    group_size,
-    num_queries,
-    num_keys,
-    scale,
-    HEAD_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    q_ptr, k_ptr, v_ptr, first_ptr, slopes_ptr, y_ptr, logsum_ptr, mean_ptr, group_size, num_queries, num_keys, scale,
+    HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """y of a tile of queries, their m + log l and c."""
     start, head, row = tl.program_id(0) * BLOCK, tl.program_id(1), tl.program_id(2)
     head_of_all = (row * tl.num_programs(1) + head).to(tl.int64)
@@ -254,25 +241,10 @@ def score_gradients(
 
 @triton.jit
 def queries_backward_kernel(
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    first_ptr,
-    slopes_ptr,
-    grad_ptr,
-    logsum_ptr,
-    mean_ptr,
-    along0_ptr,
-    along1_ptr,
-    grad_q_ptr,
-    group_size,
-    num_queries,
-    num_keys,
-    scale,
-    HEAD_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    q_ptr, k_ptr, v_ptr, first_ptr, slopes_ptr, grad_ptr, logsum_ptr, mean_ptr, along0_ptr, along1_ptr, grad_q_ptr,
+    group_size, num_queries, num_keys, scale,
+    HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """dq of a tile of queries."""
     start, head, row = tl.program_id(0) * BLOCK, tl.program_id(1), tl.program_id(2)
     head_of_all = (row * tl.num_programs(1) + head).to(tl.int64)
@@ -304,27 +276,10 @@ def queries_backward_kernel(
 
 @triton.jit
 def keys_backward_kernel(
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    first_ptr,
-    end_ptr,
-    slopes_ptr,
-    grad_ptr,
-    logsum_ptr,
-    mean_ptr,
-    along0_ptr,
-    along1_ptr,
-    grad_k_ptr,
-    grad_v_ptr,
-    group_size,
-    num_queries,
-    num_keys,
-    scale,
-    HEAD_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    q_ptr, k_ptr, v_ptr, first_ptr, end_ptr, slopes_ptr, grad_ptr, logsum_ptr, mean_ptr, along0_ptr, along1_ptr,
+    grad_k_ptr, grad_v_ptr, group_size, num_queries, num_keys, scale,
+    HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """dk and dv of a tile of keys, from the queries of all heads of its group."""
     start, group, row = tl.program_id(0) * BLOCK, tl.program_id(1), tl.program_id(2)
     group_of_all = (row * tl.num_programs(1) + group).to(tl.int64)

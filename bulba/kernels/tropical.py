@@ -209,23 +209,9 @@ def to_channels(grad_W, pairs_DW, cell_D, of_query: tl.constexpr, HILBERT: tl.co
 
 @triton.jit
 def forward_kernel(
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    first_ptr,
-    slopes_ptr,
-    y_ptr,
-    chosen_ptr,
-    group_size,
-    num_queries,
-    num_keys,
-    inverse,
-    HEAD_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-    HILBERT: tl.constexpr,
-    SMOOTH: tl.constexpr,
-):
+    q_ptr, k_ptr, v_ptr, first_ptr, slopes_ptr, y_ptr, chosen_ptr, group_size, num_queries, num_keys, inverse,
+    HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, HILBERT: tl.constexpr, SMOOTH: tl.constexpr,
+):  # fmt: skip
     """y of a tile of queries, and the chosen keys unless SMOOTH; inverse: 1 / tau."""
     start, head, row = tl.program_id(0) * BLOCK, tl.program_id(1), tl.program_id(2)
     head_of_all = (row * tl.num_programs(1) + head).to(tl.int64)
@@ -264,24 +250,10 @@ def forward_kernel(
 
 @triton.jit
 def queries_backward_kernel(
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    first_ptr,
-    slopes_ptr,
-    kept_ptr,
-    grad_ptr,
-    grad_q_ptr,
-    group_size,
-    num_queries,
-    num_keys,
+    q_ptr, k_ptr, v_ptr, first_ptr, slopes_ptr, kept_ptr, grad_ptr, grad_q_ptr, group_size, num_queries, num_keys,
     inverse,
-    HEAD_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-    HILBERT: tl.constexpr,
-    SMOOTH: tl.constexpr,
-):
+    HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, HILBERT: tl.constexpr, SMOOTH: tl.constexpr,
+):  # fmt: skip
     """dq of a tile of queries; kept: y if SMOOTH, else the chosen keys."""
     start, head, row = tl.program_id(0) * BLOCK, tl.program_id(1), tl.program_id(2)
     head_of_all = (row * tl.num_programs(1) + head).to(tl.int64)
@@ -319,26 +291,10 @@ def queries_backward_kernel(
 
 @triton.jit
 def keys_backward_kernel(
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    first_ptr,
-    end_ptr,
-    slopes_ptr,
-    kept_ptr,
-    grad_ptr,
-    grad_k_ptr,
-    grad_v_ptr,
-    group_size,
-    num_queries,
-    num_keys,
-    inverse,
-    HEAD_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-    HILBERT: tl.constexpr,
-    SMOOTH: tl.constexpr,
-):
+    q_ptr, k_ptr, v_ptr, first_ptr, end_ptr, slopes_ptr, kept_ptr, grad_ptr, grad_k_ptr, grad_v_ptr, group_size,
+    num_queries, num_keys, inverse,
+    HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, HILBERT: tl.constexpr, SMOOTH: tl.constexpr,
+):  # fmt: skip
     """dk and dv of a tile of keys, from the queries of all heads of its group."""
     start, group, row = tl.program_id(0) * BLOCK, tl.program_id(1), tl.program_id(2)
     group_of_all = (row * tl.num_programs(1) + group).to(tl.int64)

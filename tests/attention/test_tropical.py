@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bulba.attention import tropical
+from bulba.attention import maxplus, tropical
 from bulba.attention.base import MixerShape
-from bulba.attention.tropical import Rule, TropicalAttention, block_scores, choices, tropical_attention, widen
+from bulba.attention.maxplus import Rule, block_scores, largest_parts, widen
+from bulba.attention.tropical import TropicalAttention, choices, tropical_attention
 from bulba.errors import ConfigError
 from tests.attention.cases import DRAWN, SEEDS, Drawn, assert_equal_with_gradients, assert_same_on_cuda, kept_bytes
 from tests.model.tiny import tiny_gpt, tokens
@@ -28,8 +29,8 @@ WIDTH = 8
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tropical, "QUERY_BLOCK", 4)
-    monkeypatch.setattr(tropical, "CHANNELS", 3)
+    monkeypatch.setattr(maxplus, "QUERY_BLOCK", 4)
+    monkeypatch.setattr(maxplus, "CHANNELS", 3)
 
 
 def case(seed: int) -> list[Tensor]:
@@ -108,7 +109,7 @@ def test_constants_pass_through_values_and_vanish_in_the_projective_metric(
 def test_the_score_is_minus_a_metric_of_the_projective_space(seed: int) -> None:
     x = torch.randn(1, 1, 7, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     points = torch.cat([x, x + torch.randn(1, 1, 7, 1, dtype=torch.float64)], 2)[:, :, None]
-    parts = tropical.largest_parts(points, points, Rule("hilbert", 0.0))
+    parts = largest_parts(points, points, Rule("hilbert", 0.0))
     distance = (parts[0] + parts[1]).squeeze()
     torch.testing.assert_close(distance, distance.T)
     torch.testing.assert_close(distance.diagonal(7), torch.zeros(7, dtype=torch.float64))

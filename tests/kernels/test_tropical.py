@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from bulba.attention.base import MixerShape
-from bulba.attention.tropical import Rule, TropicalAttention, reference_attention, takes_triton, tropical_attention
+from bulba.attention.maxplus import Rule
+from bulba.attention.tropical import TropicalAttention, reference_attention, takes_triton, tropical_attention
 from tests.kernels.ahead_of_time import CAPABILITIES, SHARED_BYTES, compile_kernel
 from tests.kernels.interpreted import DEVICE, kernels
 
 RULES = [Rule("hilbert", 0.0), Rule("maxplus", 0.0), Rule("hilbert", 0.3), Rule("maxplus", 0.3)]
-# Queries, cached keys, head width, key heads of 4 query heads, packed, with ALiBi.
+# Queries, cached keys, head width, key heads of 2 query heads, packed, with ALiBi.
 CASES = [
-    (1, 0, 8, 4, False, False),
+    (1, 0, 8, 2, False, False),
     (7, 0, 16, 1, True, True),
-    (33, 0, 20, 2, True, False),
+    (33, 0, 20, 1, True, False),
     (70, 0, 8, 2, False, True),
     (1, 40, 20, 2, False, True),
     (33, 37, 16, 1, False, False),
@@ -38,10 +39,10 @@ def case(
 ) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
     """q, k and v, the documents and the slopes."""
     generator = torch.Generator().manual_seed(queries + cached)
-    sizes = ((4, queries), (kv_heads, queries + cached), (kv_heads, queries + cached))
+    sizes = ((2, queries), (kv_heads, queries + cached), (kv_heads, queries + cached))
     tensors = [torch.randn(1, heads, tokens, width, generator=generator) for heads, tokens in sizes]
     documents = torch.randint(3, (1, queries), generator=generator).sort(1).values if is_packed else None
-    slopes = torch.tensor([0.5, 0.25, 0.125, 0.0]) if with_slopes else None
+    slopes = torch.tensor([0.5, 0.125]) if with_slopes else None
     return tensors, documents, slopes
 
 
@@ -73,7 +74,7 @@ def test_it_is_the_formula(kernel: ModuleType, options: Any, rule: Rule) -> None
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_rounded_once(kernel: ModuleType, dtype: torch.dtype, rule: Rule) -> None:
-    tensors, documents, slopes = case(33, 0, 20, 2, True, True)
+    tensors, documents, slopes = case(33, 0, 20, 1, True, True)
     got, wanted = both(kernel, tensors, rule, documents, slopes, dtype=dtype)
     assert all(x.dtype == dtype for x in got)
     torch.testing.assert_close(got, [x.to(dtype) for x in wanted], rtol=2 * torch.finfo(dtype).eps, atol=1e-3)
@@ -82,7 +83,7 @@ def test_half_precision_is_rounded_once(kernel: ModuleType, dtype: torch.dtype, 
 @pytest.mark.parametrize("score", ["hilbert", "maxplus"])
 @pytest.mark.parametrize("width", [8, 20])
 def test_of_equal_channels_and_keys_the_first_gets_the_gradient(kernel: ModuleType, width: int, score: Any) -> None:
-    tensors, documents, slopes = case(33, 0, width, 2, True, True)
+    tensors, documents, slopes = case(33, 0, width, 1, True, True)
     whole = [(2 * x).round().clamp(-2, 2) for x in tensors]  # sums of such numbers are exact
     got, wanted = both(kernel, whole, Rule(score, 0.0), documents, slopes, dtype=torch.float32)
     assert all(torch.equal(a.double(), b) for a, b in zip(got, wanted, strict=True))
@@ -90,7 +91,7 @@ def test_of_equal_channels_and_keys_the_first_gets_the_gradient(kernel: ModuleTy
 
 @pytest.mark.parametrize("score", ["hilbert", "maxplus"])
 def test_the_semiring_is_the_limit_of_low_temperatures(kernel: ModuleType, score: str) -> None:
-    tensors, *rest = case(33, 0, 8, 2, True, True)
+    tensors, *rest = case(33, 0, 8, 1, True, True)
     exact, smooth = (
         outcome(kernel.tropical_attention, tensors, score == "hilbert", temperature, *rest)[0]
         for temperature in (0.0, 1e-7)
@@ -101,11 +102,11 @@ def test_the_semiring_is_the_limit_of_low_temperatures(kernel: ModuleType, score
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_what_is_not_a_number_is_not_passed_over(kernel: ModuleType, which: int, temperature: float) -> None:
-    tensors, *rest = case(7, 0, 8, 4, False, False)
+    tensors, *rest = case(7, 0, 8, 2, False, False)
     tensors[which][0, 1, 3] = torch.nan
     y = kernel.tropical_attention(*(x.to(DEVICE) for x in tensors), True, temperature, *rest).isnan().cpu()
     assert y[0, 1, 3 if which == 0 else slice(3, None)].all()
-    assert not y[:, [0, 2, 3]].any()
+    assert not y[:, 0].any()
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
@@ -150,7 +151,7 @@ def test_what_the_kernels_do_not_take_runs_blocked_and_says_so(monkeypatch: pyte
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_layer_runs_it_and_twice_gives_the_same_bits(rule: Rule, compiled: bool) -> None:
     assert takes_triton(torch.float32, torch.device("cuda"), 64)
-    tensors, *rest = case(200, 0, 64, 2, True, True)
+    tensors, *rest = case(200, 0, 64, 1, True, True)
     attend = torch.compile(tropical_attention, fullgraph=True) if compiled else tropical_attention
     first, second = (outcome(attend, tensors, rule, *rest) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
