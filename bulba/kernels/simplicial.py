@@ -21,6 +21,9 @@ Letters: I queries, J first keys and K second keys of a tile, C = D / 2 complex 
 token stands, counted from the first query: keys of a cache have negative ones.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+# Triton takes the annotations of kernels for types of its own.
+
 from __future__ import annotations
 
 import math
@@ -33,6 +36,8 @@ from torch import Tensor
 
 LOWEST = tl.constexpr(-3.4028234663852886e38)
 """Where a greatest score starts: finite, for -inf - -inf is not a number."""
+LENGTHS = ["num_tokens", "before1", "before2"]
+"""Kernels are not made anew for lengths that are multiples of 16, or 1: text and caches have all lengths."""
 
 
 def simplicial_attention(
@@ -112,22 +117,26 @@ def launch_numbers(q_BNTD: Tensor, k_BGSD: Tensor, k2_BGSD: Tensor, windows: tup
 
 
 def tile_sizes(q_BNTD: Tensor) -> dict[str, int]:
-    """How large tiles are, by width and dtype; not tuned on hardware yet.
+    """How large tiles are and how many threads work on them, by width and dtype; not tuned on hardware yet.
 
-    A tile of I queries meets the w1 + I - 1 first keys that its windows reach: few queries waste few products on keys
-    out of a window.
+    A tile of I queries meets the w1 + I - 1 first keys that its windows reach, so few queries waste few products; 16 is
+    the least that matrix units take. The rest is chosen for registers: compiled for compute capability 8.6, hardly one
+    is spilled. In fp32 there are no matrix units to feed ahead of time, and more threads for the same work.
     """
     width = q_BNTD.shape[3]
+    is_fp32, is_wide = q_BNTD.dtype == torch.float32, width > 128
     return {
         "WIDTH": width,
         "BLOCK_C": max(triton.next_power_of_2(width // 2), 16),
         "BLOCK_D": max(triton.next_power_of_2(width), 16),
-        "BLOCK_I": 32,
-        "BLOCK_J": 32,
+        "BLOCK_I": 16,
+        "BLOCK_J": 16 if is_wide else 32,
+        "num_warps": 8 if is_fp32 or is_wide else 4,
+        "num_stages": 1 if is_fp32 else 2,
     }
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 def forward_kernel(
     q, k, v, k2, v2, documents, slopes, out, logsum,
     num_heads, num_groups, num_tokens, before1, before2, window1, window2, scale,
@@ -172,7 +181,7 @@ def forward_kernel(
     tl.store(logsum + head * num_tokens + i_I, most_I + tl.log(sum_I), i_I < num_tokens)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 def query_gradient_kernel(
     q, k, v, k2, v2, documents, slopes, grad, logsum, along, grad_q,
     num_heads, num_groups, num_tokens, before1, before2, window1, window2, scale,
@@ -219,7 +228,7 @@ def query_gradient_kernel(
     store_complex(grad_q, i_I, 0, num_tokens, dq_re, dq_im, WIDTH, BLOCK_C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 def first_gradient_kernel(
     q, k, v, k2, v2, documents, slopes, grad, logsum, along, grad_k, grad_v,
     num_heads, num_groups, num_tokens, before1, before2, window1, window2, scale,
@@ -270,7 +279,7 @@ def first_gradient_kernel(
     store_tokens(grad_v, j_J, before1, num_tokens, dv_JD, WIDTH, WIDTH, BLOCK_D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 def second_gradient_kernel(
     q, k, v, k2, v2, documents, slopes, grad, logsum, along, grad_k2, grad_v2,
     num_heads, num_groups, num_tokens, before1, before2, window1, window2, scale,

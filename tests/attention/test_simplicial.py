@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bulba.attention import simplicial
+from bulba.attention import pair_blocks, simplicial
 from bulba.attention.base import AttentionContext, MixerShape
-from bulba.attention.simplicial import SimplicialAttention, blocked_attention, reference_attention
+from bulba.attention.pair_blocks import blocked_attention
+from bulba.attention.simplicial import SimplicialAttention, reference_attention
 from bulba.demo.simplicial import Kind, learn, match_rows, matches, one_layer, pair_scores
 from bulba.errors import ConfigError
 from bulba.model.position import rotary_frequencies, rotate
@@ -32,8 +33,8 @@ windows = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simplicial, "TILE", 2)
-    monkeypatch.setattr(simplicial, "BLOCK", 6)
+    monkeypatch.setattr(pair_blocks, "TILE", 2)
+    monkeypatch.setattr(pair_blocks, "BLOCK", 6)
 
 
 def complex_of(x: Tensor) -> Tensor:
