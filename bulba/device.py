@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 from typing import Literal
 
@@ -13,6 +14,8 @@ from bulba.errors import UnsupportedError
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# torch comes without it on Windows and macOS.
+HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def choose_device(device: Device) -> torch.device:
@@ -26,6 +29,11 @@ def choose_device(device: Device) -> torch.device:
             "check the driver, or set trainer.device=cpu."
         )
     return torch.device(device)
+
+
+def runs_triton(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether kernels of bulba/kernels/ can take tensors of this kind."""
+    return HAS_TRITON and device.type == "cuda" and dtype in DTYPES.values()
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:

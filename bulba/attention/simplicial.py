@@ -15,10 +15,9 @@ k_c = e^(iay) and k'_c = e^(iaz) a term is cos(a (x + y + z)): the 3-way match o
 ALiBi takes slope * ((i - j) + (i - k)) off a score.
 
 Cost per layer: 4 T w1 w2 N D operations for scores and values. Memory: kernel `reference` holds all T w1 w2 weights;
-`flash` makes them again in the backward pass and keeps O(T D):
-- "triton": the kernels of bulba/kernels/simplicial.py, on CUDA where triton can be imported, in float32, bfloat16 and
-  float16, for heads up to 256 wide;
-- "blocked": bulba/attention/pair_blocks.py, in all other cases: CPUs, float64, wider heads.
+`flash` makes them again in the backward pass and keeps O(T D). It is
+- the Triton kernels of bulba/kernels/simplicial.py on CUDA in fp32, bf16 and fp16, where heads are at most 256 wide;
+- bulba/attention/pair_blocks.py elsewhere.
 The decode cache keeps w1 - 1 and w2 - 1 tokens.
 
 It does not do dropout of weights, and reads nothing beyond its windows: deeper layers reach farther through others.
@@ -28,9 +27,8 @@ Letters beside those of base.py: J and U are the first and the second window, ol
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +37,11 @@ from bulba.attention.base import AttentionContext, Capabilities, DocumentForm, K
 from bulba.attention.heads import HeadsMixer
 from bulba.attention.pair_blocks import Four, blocked_attention, times_conj
 from bulba.attention.softmax import repeat_heads
+from bulba.device import runs_triton
 from bulba.errors import ConfigError
 
-HAS_TRITON = importlib.util.find_spec("triton") is not None
-WIDEST = 256
-"""Of the heads that fit into the shared memory of a block: 99 KiB on cards of compute capability 8.6 and 8.9."""
+MAX_HEAD_DIM = 256
+"""Of the Triton kernels: tiles of wider heads do not fit into the memory of a block."""
 
 
 class SimplicialAttention(HeadsMixer):
@@ -92,7 +90,9 @@ class SimplicialAttention(HeadsMixer):
     def choose_backend(
         self, kernel: Kernel, compiled: bool, num_rows: int, num_tokens: int, dtype: torch.dtype, device: torch.device
     ) -> str:
-        return kernel if kernel == "reference" else f"simplicial {flash_backend(self.shape.head_dim, dtype, device)}"
+        if kernel == "reference":
+            return kernel
+        return "simplicial triton" if takes_triton(dtype, device, self.shape.head_dim) else "simplicial blocked"
 
     @torch.no_grad()
     def weights(self, x_BTH: Tensor, context: AttentionContext) -> Tensor:
@@ -130,10 +130,9 @@ class WindowCache:
         return sum(x.nbytes for x in self.kept)
 
 
-def flash_backend(head_dim: int, dtype: torch.dtype, device: torch.device) -> Literal["triton", "blocked"]:
-    """Which implementation of kernel `flash` runs for tensors like these."""
-    is_taken = dtype in (torch.float32, torch.bfloat16, torch.float16) and head_dim <= WIDEST
-    return "triton" if device.type == "cuda" and HAS_TRITON and is_taken else "blocked"
+def takes_triton(dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
+    """Whether kernel `flash` is bulba/kernels/simplicial.py for such values, and not blocks of queries."""
+    return runs_triton(dtype, device) and head_dim <= MAX_HEAD_DIM
 
 
 def flash_attention(
@@ -143,12 +142,12 @@ def flash_attention(
     documents_BT: Tensor | None = None,
     slopes_N: Tensor | None = None,
 ) -> Tensor:
-    """The same as `reference_attention` in memory O(T D), by `flash_backend`; slopes_N get no gradient."""
-    if flash_backend(q_BNTD.shape[-1], q_BNTD.dtype, q_BNTD.device) == "blocked":
-        return blocked_attention(q_BNTD, keys_values, windows, documents_BT, slopes_N)
-    from bulba.kernels.simplicial import simplicial_attention  # triton, which not every machine has
+    """The same as `reference_attention` in memory O(T D); slopes_N get no gradient."""
+    if takes_triton(q_BNTD.dtype, q_BNTD.device, q_BNTD.shape[-1]):
+        from bulba.kernels.simplicial import simplicial_attention
 
-    return simplicial_attention(q_BNTD, keys_values, windows, documents_BT, slopes_N)
+        return simplicial_attention(q_BNTD, keys_values, windows, documents_BT, slopes_N)
+    return blocked_attention(q_BNTD, keys_values, windows, documents_BT, slopes_N)
 
 
 def reference_attention(

@@ -49,8 +49,9 @@ def simplicial_attention(
 ) -> Tensor:
     """As `reference_attention` of bulba/attention/simplicial.py; slopes_N get no gradient.
 
-    One dtype of float32, bfloat16 and float16. Documents go with S = S' = T only.
+    One of float32, bfloat16 and float16. Documents are those of all keys: S = S' = T then.
     """
+    assert documents_BT is None or q_BNTD.shape[2] == keys_values[0].shape[2] == keys_values[2].shape[2]
     out_BNTD: Tensor = PairAttention.apply(q_BNTD, *keys_values, documents_BT, slopes_N, windows)
     return out_BNTD
 
@@ -385,11 +386,7 @@ def load_sums(logsum, along, head, i_I, num_tokens):
 @triton.jit
 def load_slope(slopes, head):
     """The ALiBi slope of a head, 0 where there are none."""
-    if slopes is None:
-        slope = 0.0
-    else:
-        slope = tl.load(slopes + head)
-    return slope
+    return 0.0 if slopes is None else tl.load(slopes + head)
 
 
 @triton.jit
