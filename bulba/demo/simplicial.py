@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bulba.attention.base import AttentionContext, Mixer
-from bulba.attention.simplicial import SimplicialAttention, times_conj
+from bulba.attention.pair_blocks import times_conj
+from bulba.attention.simplicial import SimplicialAttention
 from bulba.model.gpt import GPT
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bulba.attention import simplicial
+from bulba.attention import pair_blocks, simplicial
 from bulba.attention.base import AttentionContext, MixerShape
-from bulba.attention.simplicial import SimplicialAttention, blocked_attention, reference_attention
+from bulba.attention.pair_blocks import blocked_attention
+from bulba.attention.simplicial import SimplicialAttention, flash_attention, reference_attention
 from bulba.demo.simplicial import Kind, learn, match_rows, matches, one_layer, pair_scores
 from bulba.errors import ConfigError
 from bulba.model.position import rotary_frequencies, rotate
@@ -32,8 +33,8 @@ windows = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simplicial, "TILE", 2)
-    monkeypatch.setattr(simplicial, "BLOCK", 6)
+    monkeypatch.setattr(pair_blocks, "TILE", 2)
+    monkeypatch.setattr(pair_blocks, "BLOCK", 6)
 
 
 def complex_of(x: Tensor) -> Tensor:
@@ -264,7 +265,10 @@ def test_one_layer_learns_the_three_way_match_that_one_standard_layer_of_its_siz
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_on_a_card_it_is_as_near_to_the_formula_as_the_formula_in_its_dtype(dtype: torch.dtype, compiled: bool) -> None:
+@pytest.mark.parametrize("attend", [flash_attention, blocked_attention])
+def test_on_a_card_it_is_as_near_to_the_formula_as_the_formula_in_its_dtype(
+    attend: Attend, dtype: torch.dtype, compiled: bool
+) -> None:
     q, keys_values, generator = case(200, 2, 0, head_dim=32)
     documents = torch.randint(3, (2, 200), generator=generator).sort(1).values.cuda()
     grad = torch.randn(q.shape, generator=generator).cuda()
@@ -275,7 +279,7 @@ def test_on_a_card_it_is_as_near_to_the_formula_as_the_formula_in_its_dtype(dtyp
         gradients = torch.autograd.grad(out, tensors, grad.to(kind))
         return torch.cat([x.double().flatten() for x in (out, *gradients)])
 
-    fast = torch.compile(blocked_attention, fullgraph=True, dynamic=False) if compiled else blocked_attention
+    fast = torch.compile(attend, fullgraph=True, dynamic=False) if compiled else attend
     truth = run(reference_attention, torch.float64)
     near, got = run(reference_attention, dtype), run(fast, dtype)
     assert (got - truth).norm() <= 1.5 * (near - truth).norm() + 1e-6 * truth.norm()

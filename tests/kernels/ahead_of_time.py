@@ -12,14 +12,14 @@ SHARED_BYTES = 99 * 1024
 def compile_kernel(kernel: Any, arguments: dict[str, Any], capability: int) -> Any:
     """The compiled kernel; arguments: by name types such as "*bf16" or "i32", values of constexpr parameters, options.
 
-    Pointers are multiples of 16, as those that torch allocates.
+    A tensor that is not given is None. Pointers are multiples of 16, as those that torch allocates.
     """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     signature = {
-        name: "constexpr" if kernel.params[index].is_constexpr else arguments[name]
+        name: "constexpr" if arguments[name] is None or kernel.params[index].is_constexpr else arguments[name]
         for index, name in enumerate(kernel.arg_names)
     }
     constants = {(index,): arguments[name] for index, name in enumerate(signature) if signature[name] == "constexpr"}
