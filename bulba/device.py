@@ -33,7 +33,13 @@ def choose_device(device: Device) -> torch.device:
 
 def runs_triton(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether kernels of bulba/kernels/ can take tensors of this kind."""
-    return HAS_TRITON and device.type == "cuda" and dtype in DTYPES.values()
+    return HAS_TRITON and device.type == "cuda" and dtype in DTYPES.values() and major_capability(device) >= 8
+
+
+@torch.compiler.assume_constant_result  # compiled code is made for one card
+def major_capability(device: torch.device) -> int:
+    """7 for Volta and Turing, 8 for Ampere and Ada; products of fp32 for Turing end the compiler of Triton 3.9."""
+    return torch.cuda.get_device_capability(device)[0]
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:

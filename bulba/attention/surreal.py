@@ -14,7 +14,8 @@ of s^(m) is sum_{n>=m} w^(n-m) (gw^(n) - h^(n)), where gw is the gradient of w: 
 
 Cost: K (K + 1) / 2 times the products of standard attention, 3 times for K = 2. Memory: O(T^2) for kernel `reference`,
 O(T) for `flash`, which is
-- the Triton kernels of bulba/kernels/surreal.py on CUDA in fp32, bf16 and fp16, for K = 2 and heads at most 128 wide;
+- the Triton kernels of bulba/kernels/surreal.py on CUDA (compute capability 8.0 and later) in fp32, bf16 and fp16, for
+  K = 2 and heads at most 128 wide;
 - elsewhere blocks of queries, scores made again in the backward pass, as bulba/attention/blocked.py.
 
 Chosen where the literature leaves freedom:

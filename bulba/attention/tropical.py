@@ -16,7 +16,8 @@ Gradient at tau = 0: through the chosen j alone, and in a score through the d th
 where several are; each is a subgradient. At tau > 0 the keys share it by exp((s_ij + v_jc - y_ic) / tau).
 
 Cost: 5 T^2 D elementary operations a head forward and no matrix products. Memory: O(T) for kernel `flash`, which is
-- the Triton kernels of bulba/kernels/tropical.py on CUDA in fp32, bf16 and fp16, where heads are at most 128 wide;
+- the Triton kernels of bulba/kernels/tropical.py on CUDA (compute capability 8.0 and later) in fp32, bf16 and fp16, for
+  heads at most 128 wide;
 - elsewhere blocks of queries (bulba/attention/maxplus.py), of which no more than CHANNELS differences a pair of tokens
   are held at a time (none in compiled code, where they are fused), made again in the backward pass.
 `reference` holds T x T, and T x T x D at tau > 0.

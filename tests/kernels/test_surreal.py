@@ -128,6 +128,7 @@ def test_it_compiles_for_cards(dtype: str, width: int, capability: int) -> None:
 
 def test_what_the_kernels_do_not_take_runs_blocked_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bulba.device.HAS_TRITON", True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
 
     def chosen(
@@ -147,6 +148,9 @@ def test_what_the_kernels_do_not_take_runs_blocked_and_says_so(monkeypatch: pyte
         assert chosen(*refused) == "surreal blocked"
     monkeypatch.setattr("bulba.device.HAS_TRITON", False)
     assert chosen(torch.bfloat16, cuda) == "surreal blocked"
+    monkeypatch.setattr("bulba.device.HAS_TRITON", True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert chosen(torch.float16, cuda) == "surreal blocked"
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
