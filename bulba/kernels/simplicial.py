@@ -221,9 +221,9 @@ def query_gradient_kernel(
             scores_IJ = pair_scores(
                 z_re, z_im, tl.trans(k_re), tl.trans(k_im), scale, slope, back_IJ + u, reads_IJ & reads_I[:, None]
             )
-            _, grad_scores_IJ = weights_and_gradients(
-                scores_IJ, logsum_I[:, None], product(grad_first_ID, tl.trans(v_JD)), along_I[:, None], scale
-            )
+            weights_IJ = tl.exp(scores_IJ - logsum_I[:, None])
+            grad_weights_IJ = product(grad_first_ID, tl.trans(v_JD))
+            grad_scores_IJ = weights_IJ * (grad_weights_IJ - along_I[:, None]) * scale
             dz_re, dz_im = product(grad_scores_IJ, k_re), product(grad_scores_IJ, k_im)
             more_re, more_im = times(dz_re, dz_im, k2_re, k2_im)
             dq_re += more_re
@@ -272,10 +272,10 @@ def first_gradient_kernel(
                 scores_JI = pair_scores(
                     k_re, k_im, tl.trans(z_re), tl.trans(z_im), scale, slope, back_JI + u, reads_JI & reads_I[None, :]
                 )
-                weights_JI, grad_scores_JI = weights_and_gradients(
-                    scores_JI, logsum_I[None, :], product(v_JD, tl.trans(grad_first_ID)), along_I[None, :], scale
-                )
+                weights_JI = tl.exp(scores_JI - logsum_I[None, :])
                 dv_JD += product(weights_JI, grad_first_ID)
+                grad_weights_JI = product(v_JD, tl.trans(grad_first_ID))
+                grad_scores_JI = weights_JI * (grad_weights_JI - along_I[None, :]) * scale
                 dk_re += product(grad_scores_JI, z_re)
                 dk_im += product(grad_scores_JI, z_im)
     grad_k = first_query(grad_k, kv_head, before1, num_tokens, WIDTH)
@@ -326,10 +326,10 @@ def second_gradient_kernel(
                 scores_KJ = pair_scores(
                     z_re, z_im, tl.trans(k_re), tl.trans(k_im), scale, slope, back_KJ + u, reads_KJ & reads_K[:, None]
                 )
-                weights_KJ, grad_scores_KJ = weights_and_gradients(
-                    scores_KJ, logsum_K[:, None], product(grad_KD * v2_KD, tl.trans(v_JD)), along_K[:, None], scale
-                )
+                weights_KJ = tl.exp(scores_KJ - logsum_K[:, None])
                 dv2_KD += grad_KD * product(weights_KJ, v_JD)
+                grad_weights_KJ = product(grad_KD * v2_KD, tl.trans(v_JD))
+                grad_scores_KJ = weights_KJ * (grad_weights_KJ - along_K[:, None]) * scale
                 dz_re, dz_im = product(grad_scores_KJ, k_re), product(grad_scores_KJ, k_im)
                 more_re, more_im = times_conj(q_re, q_im, dz_re, dz_im)
                 dk2_re += more_re
@@ -419,13 +419,6 @@ def reads_second(documents, i_I, k_I, num_tokens, before2):
 def pair_scores(a_re, a_im, b_re, b_im, scale, slope, back, reads):
     """The real product of complex numbers, [X, C] and [C, Y], times scale, less slope * back; -inf where unread."""
     return tl.where(reads, (product(a_re, b_re) + product(a_im, b_im)) * scale - slope * back, float("-inf"))
-
-
-@triton.jit
-def weights_and_gradients(scores, logsum, grad_weights, along, scale):
-    """A, and the gradient of the products of which the scores are made; logsum and along broadcast."""
-    weights = tl.exp(scores - logsum)
-    return weights, weights * (grad_weights - along) * scale
 
 
 @triton.jit
