@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bulba.bench.attention import attention_flops, bench_attention, chosen, layer_model, peak_bytes
+from bulba.config.overrides import attention_names
 from bulba.errors import ConfigError
 
 SIZES = {"hidden_size": 32, "num_heads": 2}
@@ -25,6 +26,13 @@ def test_operations_and_memory_are_those_of_the_attention() -> None:
     assert attention_flops(model, 64) == 3 * (projections + pairs)
     few, many = (peak_bytes("standard", 2, length, SIZES) for length in (256, 512))
     assert 2 * 4 * 256 * 32 < few < many < 3 * few  # the square of the tokens would be 4
+
+
+@pytest.mark.parametrize("name", sorted(attention_names()))
+def test_the_memory_of_every_attention_is_planned_as_compiled(name: str) -> None:
+    """Braid, quaternion and octonion have constants in both passes."""
+    sizes = {"hidden_size": 64, "num_heads": 2}
+    assert peak_bytes(name, 1, 64, sizes) >= 2 * 4 * 64 * 64  # input and output of the layer
 
 
 @pytest.mark.slow
