@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -100,6 +101,17 @@ def conjugated_by(rotor_XC: Tensor, x_XMC: Tensor) -> Tensor:
     return x_XMC @ conjugation(rotor_XC).transpose(-1, -2)
 
 
+def components(weight: Tensor, num_components: int) -> Tensor:
+    """The weight of a HyperLinear by component, [C, O, I]."""
+    return weight.unflatten(1, (num_components, -1)).transpose(0, 1)
+
+
+def dense_matrix(weight: Tensor, num_components: int) -> Tensor:
+    """The same map as the weight of an nn.Linear: [O, C I] -> [C O, C I], C rows for each."""
+    matrix_CCOI = product_matrix(components(weight, num_components), LEFT)
+    return matrix_CCOI.permute(2, 0, 3, 1).flatten(2).flatten(0, 1)
+
+
 class HyperLinear(nn.Module):
     """y = W x + bias of numbers with `num_components` components each: [..., in] -> [..., out].
 
@@ -118,7 +130,7 @@ class HyperLinear(nn.Module):
 
     def init_weights(self, std: float) -> None:
         """Fill the weights anew; std: of the dense matrix. The model calls it where it fills those of an nn.Linear."""
-        blank_COI = torch.empty_like(self.components())
+        blank_COI = torch.empty_like(components(self.weight, self.num_components))
         modulus_1OI = std * torch.randn_like(blank_COI).norm(dim=0, keepdim=True)
         angle_1OI = torch.empty_like(blank_COI[:1]).uniform_(-math.pi, math.pi)
         axis_COI = F.normalize(torch.randn_like(blank_COI[1:]), dim=0)
@@ -128,14 +140,9 @@ class HyperLinear(nn.Module):
             if self.bias is not None:
                 self.bias.zero_()
 
-    def components(self) -> Tensor:
-        """The weights by component, [C, O, I]."""
-        return self.weight.unflatten(1, (self.num_components, -1)).transpose(0, 1)
-
     def dense(self) -> Tensor:
         """The same map as the weight of an nn.Linear, [out, in]."""
-        matrix_CCOI = product_matrix(self.components(), LEFT)
-        return matrix_CCOI.permute(2, 0, 3, 1).flatten(2).flatten(0, 1)
+        return dense_matrix(self.weight, self.num_components)
 
     def forward(self, x_X: Tensor) -> Tensor:
         if x_X.numel() > DENSE_ROWS * x_X.shape[-1]:
@@ -157,7 +164,7 @@ class HypercomplexMixer(HeadsMixer):
     """
 
     num_components: ClassVar[int]
-    # The weights of a Llama layer come from `dense_weights` first.
+    # Without a gate an instance has gguf=True: its dense matrices are standard attention.
     capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True, dropout=True)
 
     def __init__(self, shape: MixerShape, rotor_gate: bool) -> None:
@@ -170,6 +177,7 @@ class HypercomplexMixer(HeadsMixer):
         super().__init__(shape)
         width = shape.num_heads * self.num_components
         self.rotor_proj = self.make_linear(shape.hidden_size, width) if rotor_gate else None
+        self.capabilities = replace(self.capabilities, gguf=not rotor_gate)
 
     def make_linear(self, in_features: int, out_features: int) -> nn.Module:
         return HyperLinear(in_features, out_features, self.num_components, self.shape.bias)

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -68,6 +69,7 @@ class SurrealAttention(HeadsMixer):
             raise ConfigError(f"attention.omega={omega} must be above 1.001: it stands for a large number.")
         self.levels = levels
         if omega is None:
+            self.capabilities = replace(self.capabilities, gguf=True)
             return
         width, kv_width = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
         self.q_fine, self.k_fine, self.v_fine = (

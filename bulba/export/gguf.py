@@ -1,12 +1,12 @@
 """GGUF, the file of llama.cpp, LM Studio and ollama, written straight from model.safetensors.
 
-No converter script is involved: the `gguf` package writes the metadata and the tensors, block of rows by block of
-rows, so that memory does not grow with the model. Arch `llama` turns adjacent pairs of a head's dimensions where
-Bulba pairs d with d + D/2, so the rows of q and k are written in that order. Norms and biases stay f32; a tied head
-is left out. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+No converter script is involved: the `gguf` package writes the metadata and the tensors of the architecture that the
+model is to llama.cpp (bulba/export/architecture.py), block of rows by block of rows, so that memory does not grow with
+the model. Norms and biases stay f32; a tied head is left out. In types of 4 and 5 bits the embedding and the output
+matrix have 8. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name.
-It does not write K-quants, chat templates or rotary scaling.
+It does not write K-quants or chat templates.
 """
 
 from __future__ import annotations
@@ -14,23 +14,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bulba.errors import ExportError
-from bulba.export.llama import LlamaShape, LlamaTensor, check_tensors, llama_tensors, read_llama
+from bulba.errors import ConfigError, ExportError
+from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, Storage, check_tensors, read_architecture
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
 from bulba.export.tensor_file import TensorFile
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
 from bulba.files import atomic_file
 
-GgufType = Literal["f32", "f16", "bf16", "q8_0"]
-Q8_BLOCK = 32  # elements that share one scale in q8_0; a row of another length cannot be stored so
-# The largest magnitude of each type; the scale of q8_0 is an f16.
-LARGEST: dict[GgufType, float] = {"f32": 3.4e38, "bf16": 3.38e38, "f16": 65504.0, "q8_0": 127 * 65504.0}
+GgufType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+BLOCK_TYPES: tuple[GgufType, ...] = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+BLOCK = 32  # elements that share the scale of a block type; a row of another length cannot be stored so
+F16_MAX = 65504.0
+# The largest magnitude of each type. Scales are f16, and with a lowest value beside them that is one too.
+LARGEST: dict[GgufType, float] = {
+    "f32": 3.4e38,
+    "bf16": 3.38e38,
+    "f16": F16_MAX,
+    "q8_0": 127 * F16_MAX,
+    "q5_1": F16_MAX,
+    "q5_0": 16 * F16_MAX,
+    "q4_1": F16_MAX,
+    "q4_0": 8 * F16_MAX,
+}
 BLOCK_BYTES = 8 << 20  # how much of a tensor is in memory at once, as fp32
 
 
@@ -46,18 +56,20 @@ def export_gguf(
 
     checkpoint: a checkpoint folder. tokenizer: its tokenizer.json. type: how matrices are stored. license: an SPDX
     name for the metadata. verify: False leaves the proof out and says so.
-    Raises UnsupportedError for a model that is not a Llama, and ExportError for weights that do not fit the type or
-    for a file that behaves otherwise; that file stays as `*.gguf.rejected`.
+    Raises UnsupportedError for a model that llama.cpp has no architecture for, and ExportError for weights that do not
+    fit the type or for a file that behaves otherwise; that file stays as `*.gguf.rejected`.
     """
+    if type not in get_args(GgufType):
+        raise ConfigError(f"export.gguf.type={type} must be one of {', '.join(get_args(GgufType))}.")
     need("gguf", "the GGUF export")
     if verify:
         # Before minutes are spent on a file that cannot be checked.
         load_library()
-    shape = read_llama(checkpoint, "a GGUF file")
+    model = read_architecture(checkpoint, "a GGUF file")
     vocab = read_vocab(tokenizer)
     path = out.with_name(f"{out.name}-{type}.gguf")
     with atomic_file(path) as temporary:
-        write_gguf(checkpoint, shape, vocab, temporary, type, name=out.name, license=license)
+        write_gguf(checkpoint, model, vocab, temporary, type, name=out.name, license=license)
         if verify:
             # Here, so that writing a file needs no torch.
             from bulba.export.verify import verify_gguf
@@ -65,12 +77,14 @@ def export_gguf(
             verify_gguf(temporary, path, checkpoint, tokenizer, type)
     if not verify:
         print(f"{path} was not tried in llama.cpp, because verify=false", flush=True)
+    if model.difference:
+        print(f"{path.name} is of architecture {model.name}, and {model.difference}", flush=True)
     return path
 
 
 def write_gguf(
     checkpoint: Path,
-    shape: LlamaShape,
+    model: Architecture,
     vocab: Vocab,
     path: Path,
     type: GgufType,
@@ -78,29 +92,31 @@ def write_gguf(
     license: str | None = None,
 ) -> None:
     """Write the file itself."""
-    if len(vocab.tokens) != shape.vocab_size:
+    if len(vocab.tokens) != model.config["vocab_size"]:
         raise ExportError(
-            f"the tokenizer has {len(vocab.tokens)} tokens and {checkpoint} {shape.vocab_size} rows: export with the "
-            "tokenizer that the model was trained with."
+            f"the tokenizer has {len(vocab.tokens)} tokens and {checkpoint} {model.config['vocab_size']} rows: export "
+            "with the tokenizer that the model was trained with."
         )
     gguf = need("gguf", "the GGUF export")
-    tensors = llama_tensors(shape)
     with TensorFile(checkpoint / "model.safetensors") as source:
-        check_tensors(source.shapes, tensors, checkpoint, "a GGUF file")
-        streams = [TensorStream(source, tensor, stored_type(tensor, type), shape.head_dim) for tensor in tensors]
-        fallback = [stream.tensor.gguf_name for stream in streams if stream.is_fallback(type)]
+        check_tensors(source.shapes, model.tensors, checkpoint, "a GGUF file")
+        streams = [
+            TensorStream(source, tensor, stored_type(tensor.storage, type, tensor.shape[-1]))
+            for tensor in model.tensors
+        ]
+        fallback = [stream.tensor.name for stream in streams if stream.is_fallback(type)]
         if fallback:
             print(
-                f"{len(fallback)} tensors have rows that are not a multiple of {Q8_BLOCK} and are stored as f16, "
+                f"{len(fallback)} tensors have rows that are not a multiple of {BLOCK} and are stored as f16, "
                 f"not {type}: {', '.join(fallback)}",
                 flush=True,
             )
-        writer = gguf.GGUFWriter(path, "llama")
-        add_metadata(writer, gguf, shape, vocab, type, name, license)
+        writer = gguf.GGUFWriter(path, model.name)
+        add_metadata(writer, gguf, model, vocab, type, name, license)
         writer.add_array("bulba.fallback_f16", fallback)
         for stream in streams:
             writer.add_tensor_info(
-                stream.tensor.gguf_name,
+                stream.tensor.name,
                 stream.tensor.shape,
                 np.float32,
                 stream.nbytes,
@@ -117,7 +133,7 @@ def write_gguf(
 
 
 def add_metadata(
-    writer: Any, gguf: Any, shape: LlamaShape, vocab: Vocab, type: GgufType, name: str, license: str | None
+    writer: Any, gguf: Any, model: Architecture, vocab: Vocab, type: GgufType, name: str, license: str | None
 ) -> None:
     """What llama.cpp must know; what is left out here it would silently guess."""
     writer.add_type(gguf.GGUFType.MODEL)
@@ -126,18 +142,11 @@ def add_metadata(
         writer.add_license(license)
     writer.add_file_type(_file_types(gguf)[type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_block_count(shape.num_layers)
-    writer.add_context_length(shape.max_seq_len)
-    writer.add_embedding_length(shape.hidden_size)
-    writer.add_feed_forward_length(shape.intermediate_size)
-    writer.add_head_count(shape.num_heads)
-    writer.add_head_count_kv(shape.num_kv_heads)
-    writer.add_key_length(shape.head_dim)
-    writer.add_value_length(shape.head_dim)
-    writer.add_rope_dimension_count(shape.head_dim)
-    writer.add_rope_freq_base(shape.rope_base)
-    writer.add_layer_norm_rms_eps(shape.norm_eps)
-    writer.add_vocab_size(shape.vocab_size)
+    if model.difference:
+        writer.add_string("bulba.difference", model.difference)
+    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+    for key, value in model.metadata.items():
+        add[value.__class__](key, value)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(PRE_TOKENIZER)
     writer.add_token_list(vocab.tokens)
@@ -156,13 +165,17 @@ def add_metadata(
     writer.add_add_eos_token(False)
 
 
-def stored_type(tensor: LlamaTensor, type: GgufType) -> GgufType:
-    """How a tensor is stored in a file of `type`."""
-    if len(tensor.shape) == 1:
+def stored_type(storage: Storage, type: GgufType, width: int) -> GgufType:
+    """How a tensor with rows of `width` is stored in a file of `type`."""
+    if storage == "f32":
         return "f32"
-    if type == "q8_0" and tensor.shape[-1] % Q8_BLOCK:
+    if storage == "wide" and type != "f32":
+        return "bf16"
+    if type not in BLOCK_TYPES:
+        return type
+    if width % BLOCK:
         return "f16"
-    return type
+    return "q8_0" if storage == "head" else type
 
 
 @dataclass(frozen=True)
@@ -170,9 +183,8 @@ class TensorStream:
     """A tensor on its way into the file; to GGUFWriter it looks like an array with `nbytes` and `tofile`."""
 
     source: TensorFile
-    tensor: LlamaTensor
+    tensor: GgufTensor
     type: GgufType
-    head_dim: int
 
     @property
     def ggml_type(self) -> Any:
@@ -186,40 +198,26 @@ class TensorStream:
         return int(np.prod(self.tensor.shape)) // block * block_bytes
 
     def is_fallback(self, type: GgufType) -> bool:
-        return len(self.tensor.shape) > 1 and self.type != type
+        return type in BLOCK_TYPES and self.type == "f16"
 
     def tofile(self, file: BinaryIO) -> None:
         quants = need("gguf.quants", "the GGUF export")
-        for rows in self.row_blocks():
+        for part in self.tensor.parts:
+            for rows in self.row_blocks(part):
+                # Not ndarray.tofile: its OSError does not say that the disk is full.
+                file.write(np.ascontiguousarray(quants.quantize(rows, self.ggml_type)).data)
+
+    def row_blocks(self, part: Part) -> Iterator[Rows]:
+        """Rows of a part in fp32, some at a time; ExportError for values that the type cannot hold."""
+        for rows in part.blocks(self.source, BLOCK_BYTES):
             largest = np.abs(rows).max()
             # Not `>`: NaN must not pass.
             if not largest <= LARGEST[self.type]:
                 raise ExportError(
-                    f"{self.tensor.hf_name} has values up to {largest:.3g}, which {self.type} cannot hold: export with "
-                    "type=bf16 or f32, or from an earlier checkpoint."
+                    f"{getattr(part, 'name', self.tensor.name)} has values up to {largest:.3g}, which {self.type} "
+                    "cannot hold: export with type=bf16 or f32, or from an earlier checkpoint."
                 )
-            # Not ndarray.tofile: its OSError does not say that the disk is full.
-            file.write(np.ascontiguousarray(quants.quantize(rows, self.ggml_type)).data)
-
-    def row_blocks(self) -> Iterator[NDArray[np.float32]]:
-        """The tensor in fp32, some rows at a time and never part of a head."""
-        shape = self.tensor.shape
-        name = self.tensor.hf_name
-        if name not in self.source.shapes:
-            assert self.tensor.default is not None, "check_tensors lets only gains be absent"
-            yield np.full(shape, self.tensor.default, np.float32)
-            return
-        row_bytes = 4 * int(np.prod(shape[1:], dtype=np.int64))
-        step = max(BLOCK_BYTES // row_bytes // self.head_dim, 1) * self.head_dim
-        for start in range(0, shape[0], step):
-            block = self.source.rows(name, start, min(start + step, shape[0]))
-            yield interleave_halves(block, self.head_dim) if self.tensor.rotary_heads else block
-
-
-def interleave_halves(rows: NDArray[np.float32], head_dim: int) -> NDArray[np.float32]:
-    """Reorder the rows of every head from (0, 1, ..) to (0, D/2, 1, D/2 + 1, ..): [heads * D, ...] -> same."""
-    halves = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+            yield rows
 
 
 def _file_types(gguf: Any) -> dict[GgufType, int]:
@@ -229,4 +227,8 @@ def _file_types(gguf: Any) -> dict[GgufType, int]:
         "f16": kinds.MOSTLY_F16,
         "bf16": kinds.MOSTLY_BF16,
         "q8_0": kinds.MOSTLY_Q8_0,
+        "q5_1": kinds.MOSTLY_Q5_1,
+        "q5_0": kinds.MOSTLY_Q5_0,
+        "q4_1": kinds.MOSTLY_Q4_1,
+        "q4_0": kinds.MOSTLY_Q4_0,
     }

@@ -27,19 +27,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bulba.checkpoint import load_model
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError
-from bulba.export.gguf import GgufType
+from bulba.export.gguf import BLOCK_TYPES, GgufType
 from bulba.export.hard_strings import HARD_STRINGS, PROMPTS
 from bulba.export.llama_cpp import LlamaCpp, open_llama_cpp
-from bulba.export.rounding import round_model, rounded_logits
+from bulba.export.rounding import reference_model, round_model, rounded_logits
 from bulba.files import sha256_file, write_text
 from bulba.model.gpt import GPT
+from bulba.model.mlp import FeedForward
 
 Logits = NDArray[np.float32]
 NEW_TOKENS = 64  # per prompt
-FLOOR_SD: dict[GgufType, float] = {"f32": 1e-3, "f16": 0.01, "bf16": 0.02, "q8_0": 0.02}
+FLOOR_SD: dict[GgufType, float] = {"f32": 1e-3, "f16": 0.01, "bf16": 0.02, **dict.fromkeys(BLOCK_TYPES, 0.02)}
+GELU_FLOOR_SD = 5e-3  # llama.cpp takes GELU, in its tanh form, from a table of f16
 NOISE_FACTOR = 2.0
 PARAMS_PER_THREAD = 10_000_000  # a smaller model only waits for a second thread
 
@@ -90,7 +91,7 @@ def verify_gguf(file: Path, path: Path, checkpoint: Path, tokenizer: Path, type:
     Raises ExportError that says where the two part; `file` then becomes `PATH.rejected`.
     """
     report = Verification(path.name, sha256_file(file), type, xllamacpp=version("xllamacpp"))
-    report.fault = find_fault(file, load_model(checkpoint).float(), Tokenizer.load(tokenizer), report)
+    report.fault = find_fault(file, reference_model(checkpoint), Tokenizer.load(tokenizer), report)
     report_path = path.with_suffix(".verify.json")
     write_text(report_path, report.to_json())
     rejected = path.with_name(f"{path.name}.rejected")
@@ -161,11 +162,17 @@ def check_logits(
     differences = [differences_sd(a, b) for a, b in zip(ours, theirs, strict=True)]
     report.num_prompts, report.num_positions = len(prompts), sum(map(len, differences))
     report.rounding_noise_sd = float(np.concatenate(noise).max())
-    report.limit_sd = max(FLOOR_SD[report.type], NOISE_FACTOR * report.rounding_noise_sd)
+    report.limit_sd = max(floor_sd(model, report.type), NOISE_FACTOR * report.rounding_noise_sd)
     report.max_difference_sd = float(np.concatenate(differences).max())
     for prompt, logits, new in zip(PROMPTS, exact, new_ids, strict=True):
         report.divergences += first_divergence(prompt, logits, new, tokenizer)
     return far_logits(differences, report) or wide_divergence(report)
+
+
+def floor_sd(model: GPT, type: GgufType) -> float:
+    """What the arithmetic of llama.cpp explains in every model of this kind."""
+    is_gelu = any(isinstance(module, FeedForward) and module.activation == "gelu" for module in model.modules())
+    return max(FLOOR_SD[type], GELU_FLOOR_SD if is_gelu else 0.0)
 
 
 def far_logits(differences: list[NDArray[np.float64]], report: Verification) -> str | None:

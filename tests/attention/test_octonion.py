@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 
-from bulba.attention.hypercomplex import HyperLinear, product
+from bulba.attention.hypercomplex import HyperLinear, components, product
 from bulba.attention.octonion import associator
 from tests.attention import test_contract as contract
 from tests.attention.test_hypercomplex import close, numbers, randomly, seeds, units
@@ -75,6 +75,6 @@ def test_the_figure_is_zero_for_values_in_a_copy_of_the_quaternions() -> None:
     assert 0.3 < found.mean() < 1.8
     with torch.no_grad():
         for projection in (mixer.q_proj, mixer.k_proj, mixer.v_proj):
-            projection.components()[4:] = 0
+            components(projection.weight, 8)[4:] = 0
     x.unflatten(-1, (-1, 8))[..., 4:] = 0
     assert mixer.figures(x, context)["associator"].max() < 1e-5

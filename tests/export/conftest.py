@@ -23,6 +23,18 @@ SIZES: dict[str, Any] = {
     "intermediate_size": 96,
     "max_seq_len": 128,
 }
+FEED = {"_target_": "bulba.model.mlp.FeedForward"}
+SWIGLU = {"_target_": "bulba.model.mlp.SwiGLU"}
+QUATERNION = {"_target_": "bulba.attention.quaternion.QuaternionAttention", "rotor_gate": False}
+# What llama.cpp calls gpt2: the shape of the expert presets.
+GPT2: dict[str, Any] = {
+    "norm": {"_target_": "bulba.model.norm.LayerNorm", "eps": 1e-5},
+    "mlp": FEED | {"activation": "gelu", "bias": True},
+    "position": "sinusoidal",
+    "attention_bias": True,
+    "tie_embeddings": False,
+    "num_kv_heads": 4,
+}
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,9 @@ import bulba.export.gguf as gguf_module
 import bulba.model.mlp as mlp
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import BulbaError, CheckpointError, ExportError, UnsupportedError
-from bulba.export.gguf import GgufType, export_gguf, interleave_halves
-from tests.export.conftest import MakeCheckpoint
+from bulba.export.gguf import GgufType, export_gguf
+from bulba.export.rotary import interleave_halves
+from tests.export.conftest import FEED, GPT2, QUATERNION, SWIGLU, MakeCheckpoint
 
 RMS = "bulba.model.norm.RMSNorm"
 ATTENTION = "bulba.attention.standard.StandardAttention"
@@ -201,18 +202,19 @@ def test_weights_that_the_type_cannot_hold_are_refused(
 @pytest.mark.parametrize(
     ("changes", "mechanism"),
     [
-        ({"norm": {"_target_": "bulba.model.norm.LayerNorm", "eps": 1e-5}}, "layer 0 has a norm of kind LayerNorm"),
+        ({"norm": {"_target_": "bulba.model.norm.LayerNorm", "eps": 1e-5}}, "it has model.position=rope beside LayerN"),
         ({"norm_placement": "post"}, "layer 0 has its norms behind the residual sum"),
-        ({"qk_norm": True}, r"it has model\.qk_norm=True"),
-        ({"logit_cap": 15.0}, r"it has model\.logit_cap=15\.0"),
-        ({"position": "sinusoidal"}, r"it has model\.position=sinusoidal"),
-        (
-            {"rope_scaling": {"type": "linear", "factor": 2.0, "original_max_seq_len": 32}},
-            r"it has model\.rope_scaling=",
-        ),
+        ({"position": "sinusoidal"}, r"it has model\.position=sinusoidal beside RMSNorm"),
+        ({"position": "alibi", "rope_base": None}, r"it has model\.position=alibi beside RMSNorm"),
+        ({"qk_norm": True, "attention_bias": True}, "its projections have biases beside QK-norm"),
+        ({"mlp": FEED | {"activation": "gelu", "bias": False}}, "layer 0 has a feed-forward with gelu beside RMSNorm"),
+        ({"mlp": FEED | {"activation": "relu_squared", "bias": True}}, "layer 0 has a feed-forward with relu_squared and bi"),
+        ({**GPT2, "qk_norm": True}, r"it has model\.qk_norm=True beside LayerNorm"),
+        ({**GPT2, "mlp": SWIGLU}, "layer 0 has the feed-forward SwiGLU beside LayerNorm"),
+        ({"attention": QUATERNION | {"rotor_gate": True}}, "layer 0 mixes its tokens with QuaternionAttention"),
     ],
 )
-def test_what_is_not_a_llama_layer_is_refused_by_name(
+def test_what_llama_cpp_does_not_hold_is_refused_by_name(
     make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, changes: dict[str, Any], mechanism: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=rf"cannot become a GGUF file: {mechanism}.*own checkpoint folder\.$"):
@@ -227,7 +229,7 @@ def test_an_attention_that_declares_no_gguf_is_refused_by_name(
 
     monkeypatch.setattr(standard, "Exotic", Exotic, raising=False)
     checkpoint = make_checkpoint(attention={"_target_": "bulba.attention.standard.Exotic"})
-    with pytest.raises(UnsupportedError, match="layer 0 mixes its tokens with Exotic.*without Exotic"):
+    with pytest.raises(UnsupportedError, match="layer 0 mixes its tokens with Exotic.*has Exotic"):
         export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
 
 

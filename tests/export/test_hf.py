@@ -16,7 +16,7 @@ from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.hf import export_hf
 from bulba.generation.engine import SamplingOptions, generate_text
-from tests.export.conftest import MakeCheckpoint
+from tests.export.conftest import GPT2, QUATERNION, MakeCheckpoint
 from tests.hard_strings import HARD_STRINGS
 
 KINDS: list[dict[str, Any]] = [
@@ -24,6 +24,10 @@ KINDS: list[dict[str, Any]] = [
     {"tie_embeddings": False, "num_kv_heads": 1, "rope_base": 5e5},
     {"attention_bias": True},
     {"norm": {"_target_": "bulba.model.norm.RMSNorm", "eps": 1e-6, "affine": False}},
+    {"qk_norm": True},
+    {"attention": QUATERNION, "attention_bias": True},
+    {"rope_scaling": {"type": "linear", "factor": 4.0, "original_max_seq_len": 32}},
+    {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_seq_len": 32}, "qk_norm": True},
 ]
 
 
@@ -115,6 +119,14 @@ def test_what_is_not_a_llama_and_a_foreign_tokenizer_are_refused(
 ) -> None:
     with pytest.raises(UnsupportedError, match="cannot become a Hugging Face folder: layer 0 has its norms behind"):
         export_hf(make_checkpoint(norm_placement="post"), tokenizer_json, tmp_path / "tiny", "float32")
+    for changes, fact in (
+        ({"logit_cap": 5.0}, r"it has model\.logit_cap=5\.0"),
+        (GPT2, "its layers are those of .* gpt2"),
+    ):
+        with pytest.raises(
+            UnsupportedError, match=f"{fact}, and transformers' Llama and Qwen3 do not compute so; the fo"
+        ):
+            export_hf(make_checkpoint(**changes), tokenizer_json, tmp_path / "tiny", "float32")
     with pytest.raises(ExportError, match="export with the tokenizer that the model was trained with"):
         export_hf(make_checkpoint(vocab_size=777), tokenizer_json, tmp_path / "tiny", "float32")
 

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 import bulba.export.gguf as gguf_module
 import bulba.export.llama_cpp as llama_cpp
+import bulba.export.rotary as rotary_module
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
-from bulba.export.gguf import GgufType, export_gguf
+from bulba.export.architecture import read_architecture
+from bulba.export.gguf import BLOCK_TYPES, GgufType, export_gguf, stored_type
 from bulba.export.hard_strings import HARD_STRINGS as SHIPPED_STRINGS
 from bulba.export.hard_strings import PROMPTS
 from bulba.export.llama_cpp import Block, LlamaCpp, load_library, open_llama_cpp
-from bulba.export.rounding import round_to
+from bulba.export.rounding import round_activations, round_weights
 from bulba.export.verify import Verification, check_logits, describe_ids
 from bulba.export.vocab import Vocab, read_vocab
 from bulba.model.gpt import GPT
@@ -50,19 +52,20 @@ def rejected(checkpoint: Path, tokenizer_json: Path, out: Path, kind: GgufType) 
 def test_a_missing_permutation_is_caught(
     checkpoint: Path, tokenizer_json: Path, tmp_path: Path, kind: GgufType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_module, "interleave_halves", lambda rows, _: rows)
+    monkeypatch.setattr(rotary_module, "interleave_halves", lambda rows, head_dim: rows)
     sentence = rejected(checkpoint, tokenizer_json, tmp_path / "out", kind)
     assert "standard deviations from Bulba's" in sentence
     assert "after the prompt" in sentence
 
 
-@pytest.mark.parametrize("field", ["rope_base", "norm_eps"])
+@pytest.mark.parametrize("wrong", [{"rope.freq_base": 10100.0}, {"attention.layer_norm_rms_epsilon": 1e-4}])
 def test_slightly_wrong_metadata_is_caught_in_f32(
-    checkpoint: Path, tokenizer_json: Path, tmp_path: Path, field: str, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tokenizer_json: Path, tmp_path: Path, wrong: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = gguf_module.read_llama
-    wrong: Any = {"rope_base": 10100.0, "norm_eps": 1e-4}[field]
-    monkeypatch.setattr(gguf_module, "read_llama", lambda *args: replace(right(*args), **{field: wrong}))
+    model = read_architecture(checkpoint, "a GGUF file")
+    metadata = model.metadata | {f"llama.{key}": value for key, value in wrong.items()}
+    assert metadata.keys() == model.metadata.keys()
+    monkeypatch.setattr(gguf_module, "read_architecture", lambda *args: replace(model, metadata=metadata))
     assert "explains no more than 0.001" in rejected(checkpoint, tokenizer_json, tmp_path / "out", "f32")
 
 
@@ -225,7 +228,7 @@ def test_where_two_encodings_part_is_said_in_text(tokenizer: Tokenizer) -> None:
     assert "is the end in Bulba" in describe_ids("x", ids, [*ids, 5], tokenizer)
 
 
-@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0"])
+@pytest.mark.parametrize("kind", ["f16", "bf16", *BLOCK_TYPES])
 def test_rounding_gives_the_values_that_the_file_holds(kind: GgufType) -> None:
     import gguf
 
@@ -233,9 +236,20 @@ def test_rounding_gives_the_values_that_the_file_holds(kind: GgufType) -> None:
     x[3, :32] = 0
     type = gguf.GGMLQuantizationType[kind.upper()]
     expected = gguf.quants.dequantize(gguf.quants.quantize(x.numpy(), type), type)
-    torch.testing.assert_close(round_to(x, kind), torch.from_numpy(expected), rtol=0, atol=1e-7)
-    assert torch.equal(round_to(x, "f32"), x)
-    assert torch.equal(round_to(x[:, :40], "q8_0"), x[:, :40].half().float())
+    assert torch.equal(round_weights(x, kind), torch.from_numpy(expected))
+    assert torch.equal(round_weights(x, "f32"), x)
+    if kind in ("f16", "bf16", "q8_0"):
+        torch.testing.assert_close(round_activations(x, kind), torch.from_numpy(expected), rtol=0, atol=1e-7)
+    else:
+        assert torch.equal(round_activations(x, kind), round_activations(x, "q8_0"))
+
+
+def test_how_a_tensor_is_stored_follows_from_its_use_and_width() -> None:
+    assert stored_type("matrix", "q4_0", 64) == "q4_0"
+    assert stored_type("head", "q4_0", 64) == "q8_0"
+    assert stored_type("matrix", "q4_0", 40) == "f16"
+    assert [stored_type("wide", kind, 64) for kind in ("f32", "f16", "bf16", "q8_0")] == ["f32", *["bf16"] * 3]
+    assert stored_type("f32", "q4_0", 64) == "f32"
 
 
 @pytest.mark.parametrize("package", ["gguf", "xllamacpp"])

@@ -1,0 +1,239 @@
+"""What a checkpoint is to llama.cpp: one of its architectures, or a refusal that names what is in the way.
+
+Which one follows from what the model is made of, exactly and not nearly:
+- SwiGLU and RMSNorm: `llama`, with QK-norm `qwen3`; ReLU squared and RMSNorm: `arcee`, with QK-norm `apertus`
+  (bulba/export/rotary.py);
+- LayerNorm and biases: `gpt2` (bulba/export/gpt2.py).
+Gate-free quaternion and octonion layers are standard attention once their matrices are written out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bulba.errors import CheckpointError, UnsupportedError
+from bulba.export.tensor_file import TensorFile
+
+Rows = NDArray[np.float32]
+Change = Callable[[Rows], Rows]
+Metadata = dict[str, int | float | str | list[float]]
+# matrix: the type that is asked for. head: the same for 8 bits and more, else q8_0, as words hang on it. wide: bf16 for
+# types that lack its range. f32: always that.
+Storage = Literal["matrix", "head", "wide", "f32"]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Rows of a weight of the checkpoint, by its name and shape there.
+
+    change: what is done to them on the way, giving `factor` rows for each. together: how many it needs at once, or a
+    multiple of it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    change: Change | None = None
+    together: int = 1
+    factor: int = 1
+
+    def blocks(self, source: TensorFile, block_bytes: int) -> Iterator[Rows]:
+        row_bytes = 4 * int(np.prod(self.shape[1:], dtype=np.int64))
+        step = max(block_bytes // row_bytes // self.together, 1) * self.together
+        for start in range(0, self.shape[0], step):
+            rows = source.rows(self.name, start, min(start + step, self.shape[0]))
+            yield self.change(rows) if self.change else rows
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The same number throughout: the gain of a norm that has none, the bias of a layer without."""
+
+    value: float
+    shape: tuple[int, ...]
+
+    def blocks(self, source: TensorFile, block_bytes: int) -> Iterator[Rows]:
+        yield np.full(self.shape, self.value, np.float32)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Computed rows; make: of (first row, row behind the last)."""
+
+    make: Callable[[int, int], Rows]
+    shape: tuple[int, int]
+
+    def blocks(self, source: TensorFile, block_bytes: int) -> Iterator[Rows]:
+        step = max(block_bytes // (4 * self.shape[1]), 1)
+        for start in range(0, self.shape[0], step):
+            yield self.make(start, min(start + step, self.shape[0]))
+
+
+Part = Weight | Filled | Table
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """One tensor of the file. shape: rows first. parts: its rows, one part below the other.
+
+    hf_name: its name in the class of transformers, None where there is none for the architecture.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+    storage: Storage
+    hf_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model as llama.cpp holds it.
+
+    name: of the architecture. metadata: by full keys. config: model.json. difference: what the file cannot say, a
+    sentence; None for nothing.
+    """
+
+    name: str
+    metadata: Metadata
+    tensors: list[GgufTensor]
+    config: Mapping[str, Any]
+    head_dim: int
+    norm_eps: float
+    difference: str | None = None
+
+
+def read_architecture(checkpoint: Path, file_format: str) -> Architecture:
+    """The architecture of the checkpoint's model.
+
+    file_format: the format asked for, for the message. Raises UnsupportedError naming what llama.cpp does not hold.
+    """
+    # Here, so that writing a file needs no torch.
+    import torch
+
+    from bulba.export.gpt2 import gpt2
+    from bulba.export.rotary import rotary
+    from bulba.model.gpt import GPT
+    from bulba.model.norm import LayerNorm
+
+    config = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
+    # Without memory for the weights: only kinds and sizes are asked for.
+    with torch.device("meta"):
+        model = GPT(**config)
+    for index, layer in enumerate(model.layers):
+        check_layer(layer, index, file_format)
+    return (gpt2 if isinstance(model.norm, LayerNorm) else rotary)(model, file_format)
+
+
+def check_layer(layer: Any, index: int, file_format: str) -> None:
+    """What is true of every architecture here: softmax attention, and norms ahead of the parts."""
+    if not layer.self_attn.capabilities.gguf:
+        name = type(layer.self_attn).__name__
+        raise refusal(f"layer {index} mixes its tokens with {name}", name, file_format)
+    if layer.norm_placement != "pre":
+        raise refusal(f"layer {index} has its norms behind the residual sum", "post-norm", file_format)
+
+
+def check_tensors(
+    found: Mapping[str, tuple[int, ...]], tensors: list[GgufTensor], checkpoint: Path, file_format: str
+) -> None:
+    """Hold names and shapes in a checkpoint against what the model is made of."""
+    weights = [part for tensor in tensors for part in tensor.parts if isinstance(part, Weight)]
+    unknown = sorted(found.keys() - {weight.name for weight in weights})
+    if unknown:
+        raise refusal(f"the checkpoint has the weight {unknown[0]}", "that weight", file_format)
+    for weight in weights:
+        shape = found.get(weight.name)
+        if shape != weight.shape:
+            raise CheckpointError(
+                f"{checkpoint}: the weight {weight.name} is {shape or 'absent'} where model.json says "
+                f"{weight.shape}; use another checkpoint of the run."
+            )
+
+
+def refusal(fact: str, mechanism: str, file_format: str) -> UnsupportedError:
+    """The sentence for what a format cannot hold."""
+    return UnsupportedError(
+        f"this model cannot become {file_format}: {fact}, and no program that reads one has {mechanism}; the format "
+        "that does hold it is Bulba's own checkpoint folder."
+    )
+
+
+def sizes(name: str, model: Any) -> Metadata:
+    """The sizes that every architecture writes down."""
+    config = model.config
+    return {
+        f"{name}.block_count": config["num_layers"],
+        f"{name}.context_length": config["max_seq_len"],
+        f"{name}.embedding_length": config["hidden_size"],
+        f"{name}.feed_forward_length": config["intermediate_size"],
+        f"{name}.attention.head_count": config["num_heads"],
+        f"{name}.attention.head_count_kv": config["num_kv_heads"],
+        f"{name}.attention.key_length": model.head_dim,
+        f"{name}.attention.value_length": model.head_dim,
+        f"{name}.vocab_size": config["vocab_size"],
+    }
+
+
+def embeddings(model: Any) -> list[GgufTensor]:
+    """The token embedding and the output matrix; a tied head has none."""
+    hidden, vocab = model.config["hidden_size"], model.config["vocab_size"]
+    found = [("token_embd.weight", "model.embed_tokens.weight")]
+    if model.lm_head is not None:
+        found.append(("output.weight", "lm_head.weight"))
+    return [
+        GgufTensor(name, (vocab, hidden), (Weight(hf_name, (vocab, hidden)),), "head", hf_name)
+        for name, hf_name in found
+    ]
+
+
+def norm_tensor(norm: Any, name: str, hf_name: str) -> GgufTensor:
+    """The gain of a norm, of ones where it has none."""
+    shape = (norm.size,)
+    part = Filled(1.0, shape) if norm.weight is None else Weight(hf_name, shape)
+    return GgufTensor(name, shape, (part,), "f32", hf_name)
+
+
+def matrix(module: Any, name: str, change: Change | None = None, together: int = 1) -> Weight:
+    """The matrix of a projection, a hypercomplex one written out. together: rows that `change` needs at once."""
+    from bulba.attention.hypercomplex import HyperLinear
+
+    shape = tuple(module.weight.shape)
+    if not isinstance(module, HyperLinear):
+        return Weight(f"{name}.weight", shape, change, together)
+    count = module.num_components
+
+    def expand(rows: Rows) -> Rows:
+        dense = write_out(rows, count)
+        return change(dense) if change else dense
+
+    assert together == 1 or together % count == 0, "a head holds whole numbers"
+    return Weight(f"{name}.weight", shape, expand, max(together // count, 1), count)
+
+
+def matrix_tensor(name: str, weight: Weight, storage: Storage = "matrix", hf_name: str | None = None) -> GgufTensor:
+    """A tensor that is one matrix."""
+    num_rows, width = weight.shape
+    return GgufTensor(name, (num_rows * weight.factor, width), (weight,), storage, hf_name)
+
+
+def write_out(rows: Rows, num_components: int) -> Rows:
+    """Rows of the weight of a HyperLinear, [n, in] -> the rows of its dense matrix, [n * C, in]."""
+    import torch
+
+    from bulba.attention.hypercomplex import dense_matrix
+
+    return dense_matrix(torch.from_numpy(rows), num_components).numpy()
+
+
+def bias(module: Any, name: str, num_rows: int, change: Change | None = None, together: int = 1) -> Part:
+    """The bias of a projection, of zeros where it has none."""
+    if module.bias is None:
+        return Filled(0.0, (num_rows,))
+    return Weight(f"{name}.bias", (num_rows,), change, together)
