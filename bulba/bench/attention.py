@@ -95,7 +95,8 @@ def bench_attention(
     """Measure, print, and write the table to `out`; returns its lines, the head first.
 
     attentions: files of conf/attention, `standard` always among them; None is all. rows: of seq_len tokens, a step.
-    steps: of a turn. exponents: also fit time ~ T^e over `lengths` (None: 1024 to 16384), which takes minutes.
+    steps: of a turn. exponents: also fit time ~ T^e over `lengths` (None: 1024 to 16384) for the attentions that are
+    asked for, which takes minutes for each.
     """
     if lengths is not None and not exponents:
         raise ConfigError("lengths does nothing without exponents=true: add it, or leave lengths out.")
@@ -122,7 +123,9 @@ def bench_attention(
         for layer in layers.values():
             layer.turn(steps)
     slopes = {}
-    for name in layers if exponents else ():
+    for name in (attentions or layers) if exponents else ():
+        if name not in layers:
+            continue
         print(f"lengths {lengths}: {name}", flush=True)
         slopes[name] = time_exponent(name, place, lengths, number_type, sizes)
     table = [line_of(layer, layers[BASELINE], sizes, slopes) for layer in layers.values()]
@@ -229,7 +232,7 @@ def line_of(layer: Layer, baseline: Layer, sizes: dict[str, int], slopes: dict[s
         f"{peak_bytes(layer.name, layer.rows, layer.num_tokens, sizes) / 1e6:,.1f}",
         f"{sum(parameter.numel() for parameter in mixer.parameters()):,}",
     ]
-    return line + ([f"{slopes[layer.name]:.2f}"] if slopes else [])
+    return line + ([f"{slopes[layer.name]:.2f}" if layer.name in slopes else "-"] if slopes else [])
 
 
 def show(lines: Sequence[Sequence[Any]]) -> None:
