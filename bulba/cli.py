@@ -125,9 +125,9 @@ def utility(settings: Settings = None) -> None:
 
 @app.command(name="verify-resume", help=help_text("verify-resume"))
 def verify_resume(settings: Settings = None) -> None:
-    from bulba.bench.resume import verify_resume as verify
+    from bulba.bench.resume import verify_resume as prove
 
-    call(verify, settings)
+    call(prove, settings)
 
 
 @bench.command(name="words", help=help_text("bench-words"))
@@ -168,6 +168,13 @@ def replay(settings: Settings = None) -> None:
     from bulba.run.replay import replay_command
 
     call(replay_command, settings)
+
+
+@app.command(help=help_text("verify"))
+def verify(settings: Settings = None) -> None:
+    from bulba.run.verify import verify_command
+
+    call(verify_command, settings)
 
 
 @data.command(name="show", help=help_text("data-show"))

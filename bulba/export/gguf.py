@@ -112,8 +112,8 @@ def write_gguf(
                 flush=True,
             )
         writer = gguf.GGUFWriter(path, model.name)
-        add_metadata(writer, gguf, model, vocab, type, name, license)
-        writer.add_array("bulba.fallback_f16", fallback)
+        about = {"general.name": name} | ({"general.license": license} if license else {})
+        add_metadata(writer, about | file_metadata(model, vocab, type) | {"bulba.fallback_f16": fallback})
         for stream in streams:
             writer.add_tensor_info(
                 stream.tensor.name,
@@ -132,37 +132,47 @@ def write_gguf(
             writer.close()
 
 
-def add_metadata(
-    writer: Any, gguf: Any, model: Architecture, vocab: Vocab, type: GgufType, name: str, license: str | None
-) -> None:
-    """What llama.cpp must know; what is left out here it would silently guess."""
-    writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(name)
-    if license:
-        writer.add_license(license)
-    writer.add_file_type(_file_types(gguf)[type])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    if model.difference:
-        writer.add_string("bulba.difference", model.difference)
-    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
-    for key, value in model.metadata.items():
-        add[value.__class__](key, value)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(PRE_TOKENIZER)
-    writer.add_token_list(vocab.tokens)
-    kinds = [gguf.TokenType.NORMAL] * len(vocab.tokens)
+def file_metadata(model: Architecture, vocab: Vocab, type: GgufType) -> dict[str, Any]:
+    """What llama.cpp must know, by key; what is left out here it would silently guess."""
+    gguf = need("gguf", "the GGUF export")
+    kinds = [int(gguf.TokenType.NORMAL)] * len(vocab.tokens)
     for token in vocab.control:
-        kinds[token] = gguf.TokenType.CONTROL
+        kinds[token] = int(gguf.TokenType.CONTROL)
     for token in vocab.user_defined:
-        kinds[token] = gguf.TokenType.USER_DEFINED
-    writer.add_token_types(kinds)
-    writer.add_token_merges(vocab.merges)
-    writer.add_bos_token_id(vocab.bos_id)
-    writer.add_eos_token_id(vocab.eos_id)
+        kinds[token] = int(gguf.TokenType.USER_DEFINED)
+    found: dict[str, Any] = {
+        "general.type": "model",
+        "general.file_type": int(file_types()[type]),
+        "general.quantization_version": gguf.GGML_QUANT_VERSION,
+        **model.metadata,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": PRE_TOKENIZER,
+        "tokenizer.ggml.tokens": vocab.tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": vocab.merges,
+        "tokenizer.ggml.bos_token_id": vocab.bos_id,
+        "tokenizer.ggml.eos_token_id": vocab.eos_id,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": False,
+    }
     if vocab.pad_id is not None:
-        writer.add_pad_token_id(vocab.pad_id)
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
+        found["tokenizer.ggml.padding_token_id"] = vocab.pad_id
+    if model.difference:
+        found["bulba.difference"] = model.difference
+    return found
+
+
+def add_metadata(writer: Any, metadata: dict[str, Any]) -> None:
+    """Write it down, each value as the type that llama.cpp reads."""
+    add = {
+        bool: writer.add_bool,
+        int: writer.add_uint32,
+        float: writer.add_float32,
+        str: writer.add_string,
+        list: writer.add_array,
+    }
+    for key, value in metadata.items():
+        add[value.__class__](key, value)
 
 
 def stored_type(storage: Storage, type: GgufType, width: int) -> GgufType:
@@ -220,8 +230,9 @@ class TensorStream:
             yield rows
 
 
-def _file_types(gguf: Any) -> dict[GgufType, int]:
-    kinds = gguf.LlamaFileType
+def file_types() -> dict[GgufType, int]:
+    """The numbers of general.file_type."""
+    kinds = need("gguf", "the GGUF export").LlamaFileType
     return {
         "f32": kinds.ALL_F32,
         "f16": kinds.MOSTLY_F16,

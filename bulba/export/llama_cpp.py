@@ -85,6 +85,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_tokenize": (c_int32, (c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool)),
     "llama_token_to_piece": (c_int32, (c_void_p, c_int32, c_char_p, c_int32, c_int32, c_bool)),
     "llama_vocab_get_attr": (c_int32, (c_void_p, c_int32)),
+    "llama_vocab_is_eog": (c_bool, (c_void_p, c_int32)),
     "llama_batch_get_one": (Batch, (POINTER(c_int32), c_int32)),
     "llama_batch_init": (Batch, (c_int32, c_int32, c_int32)),
     "llama_batch_free": (None, (Batch,)),
@@ -204,6 +205,10 @@ class LlamaVocab:
     def is_unknown(self, token: int) -> bool:
         """Whether a token stands for whatever the vocabulary cannot spell."""
         return bool(self.library.llama_vocab_get_attr(self.vocab, token) & ATTRIBUTE_UNKNOWN)
+
+    def ends_text(self, token: int) -> bool:
+        """Whether generation stops at a token."""
+        return bool(self.library.llama_vocab_is_eog(self.vocab, token))
 
 
 class LlamaCpp(LlamaVocab):

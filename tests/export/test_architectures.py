@@ -79,7 +79,7 @@ def test_llama_cpp_computes_what_bulba_does(
     path = export_gguf(make_checkpoint(**changes), tokenizer_json, tmp_path / "tiny", kind)
     reader = gguf.GGUFReader(path)
     assert reader.fields["general.architecture"].contents() == name
-    report = json.loads(path.with_suffix(".verify.json").read_text(encoding="utf-8"))
+    report = json.loads(path.with_suffix(".certificate.json").read_text(encoding="utf-8"))
     assert report["fault"] is None
     if kind == "f32":
         is_gelu = changes.get("mlp", {}).get("activation") == "gelu"

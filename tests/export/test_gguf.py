@@ -54,7 +54,7 @@ def test_every_kind_of_llama_passes_the_gate(
     (tmp_path / "out" / f"tiny-{kind}.gguf.rejected").write_bytes(b"of an earlier try")
     path = export_gguf(make_checkpoint(**changes), tokenizer_json, tmp_path / "out" / "tiny", kind)
     assert path == tmp_path / "out" / f"tiny-{kind}.gguf"
-    report = json.loads(path.with_suffix(".verify.json").read_text(encoding="utf-8"))
+    report = json.loads(path.with_suffix(".certificate.json").read_text(encoding="utf-8"))
     assert report["fault"] is None
     assert report["num_strings"] >= 200
     assert report["num_tokens"] == len(metadata(path)["tokenizer.ggml.tokens"])
@@ -65,7 +65,11 @@ def test_every_kind_of_llama_passes_the_gate(
     if kind == "f32":
         assert report["max_difference_sd"] < 1e-4
         assert report["divergences"] == []
-    assert {entry.name for entry in path.parent.iterdir()} == {path.name, f"tiny-{kind}.verify.json"}
+    assert {entry.name for entry in path.parent.iterdir()} == {
+        path.name,
+        f"tiny-{kind}.certificate.json",
+        f"tiny-{kind}.certificate.md",
+    }
 
 
 def test_metadata(checkpoint: Path, tokenizer_json: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -208,7 +212,10 @@ def test_weights_that_the_type_cannot_hold_are_refused(
         ({"position": "alibi", "rope_base": None}, r"it has model\.position=alibi beside RMSNorm"),
         ({"qk_norm": True, "attention_bias": True}, "its projections have biases beside QK-norm"),
         ({"mlp": FEED | {"activation": "gelu", "bias": False}}, "layer 0 has a feed-forward with gelu beside RMSNorm"),
-        ({"mlp": FEED | {"activation": "relu_squared", "bias": True}}, "layer 0 has a feed-forward with relu_squared and bi"),
+        (
+            {"mlp": FEED | {"activation": "relu_squared", "bias": True}},
+            "layer 0 has a feed-forward with relu_squared and",
+        ),
         ({**GPT2, "qk_norm": True}, r"it has model\.qk_norm=True beside LayerNorm"),
         ({**GPT2, "mlp": SWIGLU}, "layer 0 has the feed-forward SwiGLU beside LayerNorm"),
         ({"attention": QUATERNION | {"rotor_gate": True}}, "layer 0 mixes its tokens with QuaternionAttention"),

@@ -22,12 +22,13 @@ import bulba.export.rotary as rotary_module
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.architecture import read_architecture
+from bulba.export.certificate import Certificate
 from bulba.export.gguf import BLOCK_TYPES, GgufType, export_gguf, stored_type
 from bulba.export.hard_strings import HARD_STRINGS as SHIPPED_STRINGS
 from bulba.export.hard_strings import PROMPTS
 from bulba.export.llama_cpp import Block, LlamaCpp, load_library, open_llama_cpp
 from bulba.export.rounding import round_activations, round_weights
-from bulba.export.verify import Verification, check_logits, describe_ids
+from bulba.export.verify import check_logits, describe_ids
 from bulba.export.vocab import Vocab, read_vocab
 from bulba.model.gpt import GPT
 from tests.hard_strings import HARD_STRINGS
@@ -42,8 +43,12 @@ def rejected(checkpoint: Path, tokenizer_json: Path, out: Path, kind: GgufType) 
     path = out / f"tiny-{kind}.gguf"
     with pytest.raises(ExportError, match=rf"^tiny-{kind}\.gguf does not behave as the checkpoint: .*\.$") as caught:
         export_gguf(checkpoint, tokenizer_json, out / "tiny", kind)
-    assert {entry.name for entry in out.iterdir()} == {f"{path.name}.rejected", f"tiny-{kind}.verify.json"}
-    fault = json.loads(path.with_suffix(".verify.json").read_text(encoding="utf-8"))["fault"]
+    assert {entry.name for entry in out.iterdir()} == {
+        f"{path.name}.rejected",
+        f"tiny-{kind}.certificate.json",
+        f"tiny-{kind}.certificate.md",
+    }
+    fault = json.loads(path.with_suffix(".certificate.json").read_text(encoding="utf-8"))["fault"]
     assert fault in str(caught.value)
     return str(caught.value)
 
@@ -165,13 +170,13 @@ def own_logits(model: GPT, prompts: list[list[int]], steps: int) -> tuple[list[l
     return ids, logits
 
 
-def judge(tokenizer: Tokenizer, spoil: Any) -> tuple[str | None, Verification]:
+def judge(tokenizer: Tokenizer, spoil: Any) -> tuple[str | None, Certificate]:
     """The verdict on a perfect f32 answer after `spoil(ids, logits)` has changed it."""
     model = tiny_gpt(vocab_size=tokenizer.vocab_size)
     prompts = [tokenizer.encode(text) for text in PROMPTS]
     ids, logits = own_logits(model, prompts, 3)
     spoil(ids, logits)
-    report = Verification("tiny-f32.gguf", "", "f32", "")
+    report = Certificate("tiny-f32.gguf", "", "", "f32", "llama", "", "")
     return check_logits(model, tokenizer, prompts, ids, logits, report), report
 
 
@@ -214,7 +219,7 @@ def test_a_tie_is_reported_and_accepted(tokenizer: Tokenizer) -> None:
     ids, logits = own_logits(model, prompts, 1)
     assert ids[0][0] in (first, twin)
     ids[0][0] = first + twin - ids[0][0]
-    report = Verification("tiny-f32.gguf", "", "f32", "")
+    report = Certificate("tiny-f32.gguf", "", "", "f32", "llama", "", "")
     assert check_logits(model, tokenizer, prompts, ids, logits, report) is None
     assert [(place.prompt, place.margin_sd) for place in report.divergences] == [(PROMPTS[0], 0.0)]
 
