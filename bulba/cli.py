@@ -151,6 +151,13 @@ def bench_position(settings: Settings = None) -> None:
     call(measure_position, settings)
 
 
+@bench.command(name="types", help=help_text("bench-types"))
+def bench_types(settings: Settings = None) -> None:
+    from bulba.bench.types import measure_types
+
+    call(measure_types, settings)
+
+
 @tokenizer.callback()
 def tokenizer_group() -> None:
     """Keeps `tokenizer` a group while it has one command."""

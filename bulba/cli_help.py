@@ -157,6 +157,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Файл GGUF проти запуску, у самій llama.cpp, із посвідченням: verify file=ФАЙЛ run=ЗАПУСК",
         "ru": "Файл GGUF против запуска, в самой llama.cpp, с удостоверением: verify file=ФАЙЛ run=ЗАПУСК",
     },
+    "bench-types": {
+        "en": "What every GGUF type costs a run: size, bits per weight, bits per byte of its validation text.",
+        "be": "Колькі каштуе запуску кожны тып GGUF: памер, біты на вагу, біты на байт праверачнага тэксту.",
+        "uk": "Чого коштує запуску кожен тип GGUF: розмір, біти на вагу, біти на байт перевірного тексту.",
+        "ru": "Чего стоит запуску каждый тип GGUF: размер, биты на вес, биты на байт проверочного текста.",
+    },
     "bench-position": {
         "en": "Loss of a run by position, up to times=4 its trained length, with RoPE as trained, linear and YaRN.",
         "be": "Страты запуску па месцы ў кантэксце, да times=4 вывучаных даўжынь, з RoPE як ёсць, linear і YaRN.",

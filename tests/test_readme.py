@@ -75,6 +75,7 @@ SMALLER: dict[str, list[str]] = {
     'uv run python -m bulba generate run=last prompt="Жыў-быў"': ["max_new_tokens=5"],
     "uv run export.py run=last": [],
     "uv run python -m bulba verify file=FILE.gguf run=last": [],
+    "uv run python -m bulba bench types run=last": ["rows=2", "types=[f16,q4_k_m]"],
     "uv run python -m bulba info": [],
     "uv run python -m bulba load run=last": [],
     "uv run python -m bulba verify-resume": ["kills=2", "steps=24"],

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bulba.export.gguf import GgufType
+from bulba.export.types import GgufType
 from bulba.files import write_text
 
 

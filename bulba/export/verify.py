@@ -19,6 +19,7 @@ q/k permutation moves the logits of even an untrained model by 0.8 sd.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,12 +32,13 @@ from bulba.errors import ExportError
 from bulba.export.architecture import Architecture, read_architecture
 from bulba.export.certificate import Certificate, Divergence
 from bulba.export.contents import metadata_fault, tensors_fault
-from bulba.export.gguf import BLOCK_TYPES, GgufType, file_metadata
+from bulba.export.gguf import file_metadata
 from bulba.export.hard_strings import HARD_STRINGS, PROMPTS
 from bulba.export.llama_cpp import LlamaCpp, open_llama_cpp
 from bulba.export.optional import need
-from bulba.export.rounding import reference_model, round_model, rounded_logits
+from bulba.export.rounding import reference_model, round_model, rounded_logits, storages_of
 from bulba.export.splits import splits_fault
+from bulba.export.types import GGUF_TYPES, GgufType, Storage
 from bulba.export.vocab import Vocab, read_vocab
 from bulba.files import sha256_file
 from bulba.model.gpt import GPT
@@ -44,7 +46,7 @@ from bulba.model.mlp import FeedForward
 
 Logits = NDArray[np.float32]
 NEW_TOKENS = 64  # per prompt
-FLOOR_SD: dict[GgufType, float] = {"f32": 1e-3, "f16": 0.01, "bf16": 0.02, **dict.fromkeys(BLOCK_TYPES, 0.02)}
+FLOOR_SD: dict[GgufType, float] = dict.fromkeys(GGUF_TYPES, 0.02) | {"f32": 1e-3, "f16": 0.01}
 GELU_FLOOR_SD = 5e-3  # llama.cpp takes GELU, in its tanh form, from a table of f16
 NOISE_FACTOR = 2.0
 PARAMS_PER_THREAD = 10_000_000  # a smaller model only waits for a second thread
@@ -84,7 +86,7 @@ def certify(file: Path, name: str, checkpoint: Path, tokenizer: Path, type: Gguf
     )
     vocab = read_vocab(tokenizer)
     certificate.fault = contents_fault(file, model, checkpoint, vocab, certificate) or behaviour_fault(
-        file, reference_model(checkpoint), tokenizer, vocab, certificate
+        file, reference_model(checkpoint), storages_of(model.tensors), tokenizer, vocab, certificate
     )
     return certificate
 
@@ -106,7 +108,14 @@ def contents_fault(
     return fault
 
 
-def behaviour_fault(file: Path, model: GPT, tokenizer_json: Path, vocab: Vocab, certificate: Certificate) -> str | None:
+def behaviour_fault(
+    file: Path,
+    model: GPT,
+    storages: Mapping[str, Storage],
+    tokenizer_json: Path,
+    vocab: Vocab,
+    certificate: Certificate,
+) -> str | None:
     """Parts 2 to 4."""
     tokenizer = Tokenizer.load(tokenizer_json)
     prompts = [tokenizer.encode(text)[: model.max_seq_len] for text in PROMPTS]
@@ -128,7 +137,7 @@ def behaviour_fault(file: Path, model: GPT, tokenizer_json: Path, vocab: Vocab, 
             new_ids, theirs = llama.continue_greedily(prompts, steps)
     except ExportError as error:
         return str(error)
-    return check_logits(model, tokenizer, prompts, new_ids, theirs, certificate)
+    return check_logits(model, storages, tokenizer, prompts, new_ids, theirs, certificate)
 
 
 def check_tokenizer(llama: LlamaCpp, tokenizer: Tokenizer, report: Certificate) -> str | None:
@@ -172,6 +181,7 @@ def special_fault(llama: LlamaCpp, tokenizer: Tokenizer, vocab: Vocab, report: C
 
 def check_logits(
     model: GPT,
+    storages: Mapping[str, Storage],
     tokenizer: Tokenizer,
     prompts: list[list[int]],
     new_ids: list[list[int]],
@@ -181,7 +191,7 @@ def check_logits(
     """Parts 3 and 4: llama.cpp's new ids and their logits against Bulba's. The model stays rounded."""
     texts = [prompt + new[:-1] for prompt, new in zip(prompts, new_ids, strict=True)]
     exact = [forward(model, text, "f32")[-len(new) :] for text, new in zip(texts, new_ids, strict=True)]
-    round_model(model, report.type)
+    round_model(model, report.type, storages)
     ours = [forward(model, text, report.type)[-len(new) :] for text, new in zip(texts, new_ids, strict=True)]
     noise = [differences_sd(a, b) for a, b in zip(exact, ours, strict=True)]
     differences = [differences_sd(a, b) for a, b in zip(ours, theirs, strict=True)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from bulba.checkpoint import check_whole, find_checkpoint
 from bulba.errors import ConfigError, ExportError
-from bulba.export.gguf import GgufType, file_types
 from bulba.export.optional import need
 from bulba.export.run import find_tokenizer
+from bulba.export.types import GGUF_TYPES, GgufType, file_types
 from bulba.export.verify import certify, tell
 from bulba.runs import find_run
 
@@ -44,6 +44,6 @@ def type_of(path: Path) -> GgufType:
     if field.contents() not in stored:
         raise ConfigError(
             f"{path} has general.file_type {field.contents()}, and Bulba knows what rounding does only in "
-            f"{', '.join(get_args(GgufType))}: verify a file of such a type."
+            f"{', '.join(GGUF_TYPES)}: verify a file of such a type."
         )
     return stored[field.contents()]

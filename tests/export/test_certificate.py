@@ -15,9 +15,10 @@ import pytest
 import bulba.export.gguf as gguf_module
 from bulba.errors import ConfigError, ExportError
 from bulba.export.architecture import Architecture, Filled, GgufTensor, Weight, read_architecture
-from bulba.export.gguf import GgufType, file_metadata, write_gguf
+from bulba.export.gguf import file_metadata, write_gguf
 from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.splits import splits_fault
+from bulba.export.types import GgufType
 from bulba.export.verify import certify
 from bulba.export.vocab import Vocab, read_vocab
 from bulba.run.verify import verify_command

@@ -19,8 +19,9 @@ import bulba.export.gguf as gguf_module
 import bulba.model.mlp as mlp
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import BulbaError, CheckpointError, ExportError, UnsupportedError
-from bulba.export.gguf import GgufType, export_gguf
+from bulba.export.gguf import export_gguf
 from bulba.export.rotary import interleave_halves
+from bulba.export.types import GgufType
 from tests.export.conftest import FEED, GPT2, QUATERNION, SWIGLU, MakeCheckpoint
 
 RMS = "bulba.model.norm.RMSNorm"
@@ -169,9 +170,11 @@ def test_rows_that_q8_0_cannot_store_become_f16_and_it_is_said_and_stored(
     checkpoint = make_checkpoint(num_layers=1, intermediate_size=80)
     path = export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "q8_0")
     printed = capsys.readouterr().out
-    assert "1 tensors have rows that are not a multiple of 32 and are stored as f16" in printed
-    assert "blk.0.ffn_down.weight" in printed
-    assert metadata(path)["bulba.fallback_f16"] == ["blk.0.ffn_down.weight"]
+    assert (
+        "1 tensors have rows that are no whole blocks of q8_0 and are stored otherwise: blk.0.ffn_down.weight as"
+        in printed
+    )
+    assert metadata(path)["bulba.fallback"] == ["blk.0.ffn_down.weight as f16"]
     stored = tensors(path)
     assert stored["blk.0.ffn_down.weight"].tensor_type == gguf.GGMLQuantizationType.F16
     assert stored["blk.0.ffn_up.weight"].tensor_type == gguf.GGMLQuantizationType.Q8_0

@@ -24,11 +24,12 @@ from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.architecture import read_architecture
 from bulba.export.certificate import Certificate
-from bulba.export.gguf import BLOCK_TYPES, GgufType, export_gguf, stored_type
+from bulba.export.gguf import export_gguf
 from bulba.export.hard_strings import HARD_STRINGS as SHIPPED_STRINGS
 from bulba.export.hard_strings import PROMPTS
 from bulba.export.llama_cpp import Block, LlamaCpp, load_library, open_llama_cpp
 from bulba.export.rounding import round_activations, round_weights
+from bulba.export.types import K_TYPES, GgufType, dequantize, quantize, stored_type
 from bulba.export.verify import check_logits, describe_ids
 from bulba.export.vocab import Vocab, read_vocab
 from bulba.model.gpt import GPT
@@ -187,7 +188,7 @@ def judge(tokenizer: Tokenizer, spoil: Any) -> tuple[str | None, Certificate]:
     ids, logits = own_logits(model, prompts, 3)
     spoil(ids, logits)
     report = Certificate("tiny-f32.gguf", "", "", "f32", "llama", "", "")
-    return check_logits(model, tokenizer, prompts, ids, logits, report), report
+    return check_logits(model, {}, tokenizer, prompts, ids, logits, report), report
 
 
 def test_a_perfect_answer_passes(tokenizer: Tokenizer) -> None:
@@ -230,7 +231,7 @@ def test_a_tie_is_reported_and_accepted(tokenizer: Tokenizer) -> None:
     assert ids[0][0] in (first, twin)
     ids[0][0] = first + twin - ids[0][0]
     report = Certificate("tiny-f32.gguf", "", "", "f32", "llama", "", "")
-    assert check_logits(model, tokenizer, prompts, ids, logits, report) is None
+    assert check_logits(model, {}, tokenizer, prompts, ids, logits, report) is None
     assert [(place.prompt, place.margin_sd) for place in report.divergences] == [(PROMPTS[0], 0.0)]
 
 
@@ -243,19 +244,18 @@ def test_where_two_encodings_part_is_said_in_text(tokenizer: Tokenizer) -> None:
     assert "is the end in Bulba" in describe_ids("x", ids, [*ids, 5], tokenizer)
 
 
-@pytest.mark.parametrize("kind", ["f16", "bf16", *BLOCK_TYPES])
-def test_rounding_gives_the_values_that_the_file_holds(kind: GgufType) -> None:
-    import gguf
-
-    x = torch.randn(7, 96, generator=torch.Generator().manual_seed(0))
-    x[3, :32] = 0
-    type = gguf.GGMLQuantizationType[kind.upper()]
-    expected = gguf.quants.dequantize(gguf.quants.quantize(x.numpy(), type), type)
-    assert torch.equal(round_weights(x, kind), torch.from_numpy(expected))
+@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q6_k", "q5_k", "q4_k"])
+def test_rounding_gives_the_values_that_the_file_holds(kind: Any) -> None:
+    x = torch.randn(7, 512, generator=torch.Generator().manual_seed(0))
+    x[3, :256] = 0
+    expected = torch.from_numpy(dequantize(quantize(x.numpy(), kind), kind))
+    assert torch.equal(round_weights(x, kind), expected)
     assert torch.equal(round_weights(x, "f32"), x)
+    bits = {"f16": 11, "bf16": 8}.get(kind, int(kind[1]) if kind[0] == "q" else 0)
+    assert (expected - x).square().mean().sqrt() < 3 * 2.0**-bits
     if kind in ("f16", "bf16", "q8_0"):
-        torch.testing.assert_close(round_activations(x, kind), torch.from_numpy(expected), rtol=0, atol=1e-7)
-    else:
+        torch.testing.assert_close(round_activations(x, kind), expected, rtol=0, atol=1e-7)
+    elif kind not in K_TYPES:
         assert torch.equal(round_activations(x, kind), round_activations(x, "q8_0"))
 
 
@@ -265,6 +265,10 @@ def test_how_a_tensor_is_stored_follows_from_its_use_and_width() -> None:
     assert stored_type("matrix", "q4_0", 40) == "f16"
     assert [stored_type("wide", kind, 64) for kind in ("f32", "f16", "bf16", "q8_0")] == ["f32", *["bf16"] * 3]
     assert stored_type("f32", "q4_0", 64) == "f32"
+    kinds = [stored_type(storage, "q4_k_m", 512) for storage in ("matrix", "precise", "head")]
+    assert kinds == ["q4_k", "q6_k", "q6_k"]
+    assert [stored_type("matrix", kind, 96) for kind in ("q6_k", "q5_k_m", "q4_k_m")] == ["q8_0", "q5_1", "q5_0"]
+    assert stored_type("matrix", "q4_k_m", 40) == "f16"
 
 
 @pytest.mark.parametrize("package", ["gguf", "xllamacpp"])
