@@ -125,9 +125,9 @@ def utility(settings: Settings = None) -> None:
 
 @app.command(name="verify-resume", help=help_text("verify-resume"))
 def verify_resume(settings: Settings = None) -> None:
-    from bulba.bench.resume import verify_resume as verify
+    from bulba.bench.resume import verify_resume as prove
 
-    call(verify, settings)
+    call(prove, settings)
 
 
 @bench.command(name="words", help=help_text("bench-words"))
@@ -151,6 +151,13 @@ def bench_position(settings: Settings = None) -> None:
     call(measure_position, settings)
 
 
+@bench.command(name="types", help=help_text("bench-types"))
+def bench_types(settings: Settings = None) -> None:
+    from bulba.bench.types import measure_types
+
+    call(measure_types, settings)
+
+
 @tokenizer.callback()
 def tokenizer_group() -> None:
     """Keeps `tokenizer` a group while it has one command."""
@@ -168,6 +175,13 @@ def replay(settings: Settings = None) -> None:
     from bulba.run.replay import replay_command
 
     call(replay_command, settings)
+
+
+@app.command(help=help_text("verify"))
+def verify(settings: Settings = None) -> None:
+    from bulba.run.verify import verify_command
+
+    call(verify_command, settings)
 
 
 @data.command(name="show", help=help_text("data-show"))

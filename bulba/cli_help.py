@@ -151,6 +151,18 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Біти на байт на перевірному тексті поряд з уніграмною ентропією та xz -9.",
         "ru": "Биты на байт на проверочном тексте рядом с униграммной энтропией и xz -9.",
     },
+    "verify": {
+        "en": "A GGUF file against a run, in llama.cpp itself, with a certificate: verify file=FILE run=RUN",
+        "be": "Файл GGUF супраць запуску, у самой llama.cpp, з пасведчаннем: verify file=ФАЙЛ run=ЗАПУСК",
+        "uk": "Файл GGUF проти запуску, у самій llama.cpp, із посвідченням: verify file=ФАЙЛ run=ЗАПУСК",
+        "ru": "Файл GGUF против запуска, в самой llama.cpp, с удостоверением: verify file=ФАЙЛ run=ЗАПУСК",
+    },
+    "bench-types": {
+        "en": "What every GGUF type costs a run: size, bits per weight, bits per byte of its validation text.",
+        "be": "Колькі каштуе запуску кожны тып GGUF: памер, біты на вагу, біты на байт праверачнага тэксту.",
+        "uk": "Чого коштує запуску кожен тип GGUF: розмір, біти на вагу, біти на байт перевірного тексту.",
+        "ru": "Чего стоит запуску каждый тип GGUF: размер, биты на вес, биты на байт проверочного текста.",
+    },
     "bench-position": {
         "en": "Loss of a run by position, up to times=4 its trained length, with RoPE as trained, linear and YaRN.",
         "be": "Страты запуску па месцы ў кантэксце, да times=4 вывучаных даўжынь, з RoPE як ёсць, linear і YaRN.",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bulba.export.run import export
 from tests.conftest import ROOT, run_program
 
 COMMAND = re.compile(r"(?:\w+=\w+ )?(?:pip install uv && )?uv run [^`\n]+")
@@ -23,6 +24,8 @@ TINY = [
 ]
 TINY_MODEL = ["model.num_layers=1", "model.hidden_size=32", "model.num_heads=4", "model.intermediate_size=32"]
 TINY_TALES = ["data.size_mb=0.5", "tokenizer.vocab_size=1024"]
+
+UNTRIED = {"_target_": "bulba.export.gguf.export_gguf", "type": "f16", "license": None, "verify": False}
 
 # Command of the README -> what makes it small enough for a test; the command itself is run word for word.
 SMALLER: dict[str, list[str]] = {
@@ -71,6 +74,8 @@ SMALLER: dict[str, list[str]] = {
     "uv run python -m bulba compare RUN RUN": [],
     'uv run python -m bulba generate run=last prompt="Жыў-быў"': ["max_new_tokens=5"],
     "uv run export.py run=last": [],
+    "uv run python -m bulba verify file=FILE.gguf run=last": [],
+    "uv run python -m bulba bench types run=last": ["rows=2", "types=[f16,q4_k_m]"],
     "uv run python -m bulba info": [],
     "uv run python -m bulba load run=last": [],
     "uv run python -m bulba verify-resume": ["kills=2", "steps=24"],
@@ -107,6 +112,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_run: Path) -> Path:
     place = tmp_path_factory.mktemp("place")
     (place / "runs").mkdir()
     shutil.copytree(small_run, place / "runs" / "small")
+    (gguf,) = export(small_run, {"gguf": UNTRIED}, place / "export")
+    gguf.rename(place / "FILE.gguf")
     folder = place / "FOLDER"
     folder.mkdir()
     words = ["стары", "воўк", "жыў", "каля", "ракі", "і", "чакаў", "зімы", "а", "малая", "лісічка", "збірала", "грыбы"]

@@ -13,20 +13,18 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bulba.errors import CheckpointError, UnsupportedError
 from bulba.export.tensor_file import TensorFile
+from bulba.export.types import Storage, has_more_bits
 
 Rows = NDArray[np.float32]
 Change = Callable[[Rows], Rows]
 Metadata = dict[str, int | float | str | list[float]]
-# matrix: the type that is asked for. head: the same for 8 bits and more, else q8_0, as words hang on it. wide: bf16 for
-# types that lack its range. f32: always that.
-Storage = Literal["matrix", "head", "wide", "f32"]
 
 
 @dataclass(frozen=True)
@@ -215,6 +213,11 @@ def matrix(module: Any, name: str, change: Change | None = None, together: int =
 
     assert together == 1 or together % count == 0, "a head holds whole numbers"
     return Weight(f"{name}.weight", shape, expand, max(together // count, 1), count)
+
+
+def precise(layer: int, num_layers: int) -> Storage:
+    """How the values and the last matrix of the feed-forward of a layer are stored."""
+    return "precise" if has_more_bits(layer, num_layers) else "matrix"
 
 
 def matrix_tensor(name: str, weight: Weight, storage: Storage = "matrix", hf_name: str | None = None) -> GgufTensor:

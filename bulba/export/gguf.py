@@ -2,11 +2,11 @@
 
 No converter script is involved: the `gguf` package writes the metadata and the tensors of the architecture that the
 model is to llama.cpp (bulba/export/architecture.py), block of rows by block of rows, so that memory does not grow with
-the model. Norms and biases stay f32; a tied head is left out. In types of 4 and 5 bits the embedding and the output
-matrix have 8. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+the model. How numbers are stored is in bulba/export/types.py; a tied head is left out.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name.
-It does not write K-quants or chat templates.
+It does not write IQ types or chat templates.
 """
 
 from __future__ import annotations
@@ -14,33 +14,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from bulba.errors import ConfigError, ExportError
-from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, Storage, check_tensors, read_architecture
+from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
 from bulba.export.tensor_file import TensorFile
+from bulba.export.types import (
+    GGUF_TYPES,
+    LARGEST,
+    GgufType,
+    TensorType,
+    file_types,
+    ggml_type,
+    num_bytes,
+    quantize,
+    stored_type,
+    wanted_type,
+)
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
 from bulba.files import atomic_file
 
-GgufType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
-BLOCK_TYPES: tuple[GgufType, ...] = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-BLOCK = 32  # elements that share the scale of a block type; a row of another length cannot be stored so
-F16_MAX = 65504.0
-# The largest magnitude of each type. Scales are f16, and with a lowest value beside them that is one too.
-LARGEST: dict[GgufType, float] = {
-    "f32": 3.4e38,
-    "bf16": 3.38e38,
-    "f16": F16_MAX,
-    "q8_0": 127 * F16_MAX,
-    "q5_1": F16_MAX,
-    "q5_0": 16 * F16_MAX,
-    "q4_1": F16_MAX,
-    "q4_0": 8 * F16_MAX,
-}
 BLOCK_BYTES = 8 << 20  # how much of a tensor is in memory at once, as fp32
 
 
@@ -59,8 +56,8 @@ def export_gguf(
     Raises UnsupportedError for a model that llama.cpp has no architecture for, and ExportError for weights that do not
     fit the type or for a file that behaves otherwise; that file stays as `*.gguf.rejected`.
     """
-    if type not in get_args(GgufType):
-        raise ConfigError(f"export.gguf.type={type} must be one of {', '.join(get_args(GgufType))}.")
+    if type not in GGUF_TYPES:
+        raise ConfigError(f"export.gguf.type={type} must be one of {', '.join(GGUF_TYPES)}.")
     need("gguf", "the GGUF export")
     if verify:
         # Before minutes are spent on a file that cannot be checked.
@@ -104,23 +101,27 @@ def write_gguf(
             TensorStream(source, tensor, stored_type(tensor.storage, type, tensor.shape[-1]))
             for tensor in model.tensors
         ]
-        fallback = [stream.tensor.name for stream in streams if stream.is_fallback(type)]
+        fallback = [
+            f"{stream.tensor.name} as {stream.type}"
+            for stream in streams
+            if stream.type != wanted_type(stream.tensor.storage, type)
+        ]
         if fallback:
             print(
-                f"{len(fallback)} tensors have rows that are not a multiple of {BLOCK} and are stored as f16, "
-                f"not {type}: {', '.join(fallback)}",
+                f"{len(fallback)} tensors have rows that are no whole blocks of {type} and are stored otherwise: "
+                f"{', '.join(fallback)}",
                 flush=True,
             )
         writer = gguf.GGUFWriter(path, model.name)
-        add_metadata(writer, gguf, model, vocab, type, name, license)
-        writer.add_array("bulba.fallback_f16", fallback)
+        about = {"general.name": name} | ({"general.license": license} if license else {})
+        add_metadata(writer, about | file_metadata(model, vocab, type) | {"bulba.fallback": fallback})
         for stream in streams:
             writer.add_tensor_info(
                 stream.tensor.name,
                 stream.tensor.shape,
                 np.float32,
                 stream.nbytes,
-                raw_dtype=stream.ggml_type,
+                raw_dtype=ggml_type(stream.type),
             )
         try:
             writer.write_header_to_file()
@@ -132,50 +133,47 @@ def write_gguf(
             writer.close()
 
 
-def add_metadata(
-    writer: Any, gguf: Any, model: Architecture, vocab: Vocab, type: GgufType, name: str, license: str | None
-) -> None:
-    """What llama.cpp must know; what is left out here it would silently guess."""
-    writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(name)
-    if license:
-        writer.add_license(license)
-    writer.add_file_type(_file_types(gguf)[type])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    if model.difference:
-        writer.add_string("bulba.difference", model.difference)
-    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
-    for key, value in model.metadata.items():
-        add[value.__class__](key, value)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(PRE_TOKENIZER)
-    writer.add_token_list(vocab.tokens)
-    kinds = [gguf.TokenType.NORMAL] * len(vocab.tokens)
+def file_metadata(model: Architecture, vocab: Vocab, type: GgufType) -> dict[str, Any]:
+    """What llama.cpp must know, by key; what is left out here it would silently guess."""
+    gguf = need("gguf", "the GGUF export")
+    kinds = [int(gguf.TokenType.NORMAL)] * len(vocab.tokens)
     for token in vocab.control:
-        kinds[token] = gguf.TokenType.CONTROL
+        kinds[token] = int(gguf.TokenType.CONTROL)
     for token in vocab.user_defined:
-        kinds[token] = gguf.TokenType.USER_DEFINED
-    writer.add_token_types(kinds)
-    writer.add_token_merges(vocab.merges)
-    writer.add_bos_token_id(vocab.bos_id)
-    writer.add_eos_token_id(vocab.eos_id)
+        kinds[token] = int(gguf.TokenType.USER_DEFINED)
+    found: dict[str, Any] = {
+        "general.type": "model",
+        "general.file_type": file_types()[type],
+        "general.quantization_version": gguf.GGML_QUANT_VERSION,
+        **model.metadata,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": PRE_TOKENIZER,
+        "tokenizer.ggml.tokens": vocab.tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": vocab.merges,
+        "tokenizer.ggml.bos_token_id": vocab.bos_id,
+        "tokenizer.ggml.eos_token_id": vocab.eos_id,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": False,
+    }
     if vocab.pad_id is not None:
-        writer.add_pad_token_id(vocab.pad_id)
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
+        found["tokenizer.ggml.padding_token_id"] = vocab.pad_id
+    if model.difference:
+        found["bulba.difference"] = model.difference
+    return found
 
 
-def stored_type(storage: Storage, type: GgufType, width: int) -> GgufType:
-    """How a tensor with rows of `width` is stored in a file of `type`."""
-    if storage == "f32":
-        return "f32"
-    if storage == "wide" and type != "f32":
-        return "bf16"
-    if type not in BLOCK_TYPES:
-        return type
-    if width % BLOCK:
-        return "f16"
-    return "q8_0" if storage == "head" else type
+def add_metadata(writer: Any, metadata: dict[str, Any]) -> None:
+    """Write it down, each value as the type that llama.cpp reads."""
+    add = {
+        bool: writer.add_bool,
+        int: writer.add_uint32,
+        float: writer.add_float32,
+        str: writer.add_string,
+        list: writer.add_array,
+    }
+    for key, value in metadata.items():
+        add[value.__class__](key, value)
 
 
 @dataclass(frozen=True)
@@ -184,28 +182,17 @@ class TensorStream:
 
     source: TensorFile
     tensor: GgufTensor
-    type: GgufType
-
-    @property
-    def ggml_type(self) -> Any:
-        gguf = need("gguf", "the GGUF export")
-        return gguf.GGMLQuantizationType[self.type.upper()]
+    type: TensorType
 
     @property
     def nbytes(self) -> int:
-        gguf = need("gguf", "the GGUF export")
-        block, block_bytes = gguf.GGML_QUANT_SIZES[self.ggml_type]
-        return int(np.prod(self.tensor.shape)) // block * block_bytes
-
-    def is_fallback(self, type: GgufType) -> bool:
-        return type in BLOCK_TYPES and self.type == "f16"
+        return num_bytes(self.type, int(np.prod(self.tensor.shape)))
 
     def tofile(self, file: BinaryIO) -> None:
-        quants = need("gguf.quants", "the GGUF export")
         for part in self.tensor.parts:
             for rows in self.row_blocks(part):
                 # Not ndarray.tofile: its OSError does not say that the disk is full.
-                file.write(np.ascontiguousarray(quants.quantize(rows, self.ggml_type)).data)
+                file.write(quantize(rows, self.type).data)
 
     def row_blocks(self, part: Part) -> Iterator[Rows]:
         """Rows of a part in fp32, some at a time; ExportError for values that the type cannot hold."""
@@ -218,17 +205,3 @@ class TensorStream:
                     "cannot hold: export with type=bf16 or f32, or from an earlier checkpoint."
                 )
             yield rows
-
-
-def _file_types(gguf: Any) -> dict[GgufType, int]:
-    kinds = gguf.LlamaFileType
-    return {
-        "f32": kinds.ALL_F32,
-        "f16": kinds.MOSTLY_F16,
-        "bf16": kinds.MOSTLY_BF16,
-        "q8_0": kinds.MOSTLY_Q8_0,
-        "q5_1": kinds.MOSTLY_Q5_1,
-        "q5_0": kinds.MOSTLY_Q5_0,
-        "q4_1": kinds.MOSTLY_Q4_1,
-        "q4_0": kinds.MOSTLY_Q4_0,
-    }

@@ -20,7 +20,6 @@ from bulba.export.architecture import (
     GgufTensor,
     Part,
     Rows,
-    Storage,
     Table,
     Weight,
     bias,
@@ -28,10 +27,12 @@ from bulba.export.architecture import (
     matrix,
     matrix_tensor,
     norm_tensor,
+    precise,
     refusal,
     sizes,
 )
 from bulba.export.rotary import cap_left_out
+from bulba.export.types import Storage
 from bulba.model.gpt import GPT
 
 RELU_SCALE = 1024.0
@@ -55,7 +56,7 @@ def gpt2(model: GPT, file_format: str) -> Architecture:
     metadata = sizes("gpt2", model) | {"gpt2.attention.layer_norm_epsilon": float(norm.eps)}
     tensors = [*embeddings(model), positions(model)]
     for index, each in enumerate(model.layers):
-        tensors += layer_tensors(each, index)
+        tensors += layer_tensors(each, index, precise(index, config["num_layers"]))
     tensors += layer_norm(norm, "output_norm", "model.norm")
     return Architecture("gpt2", metadata, tensors, config, model.head_dim, float(norm.eps), cap_left_out(model))
 
@@ -81,15 +82,17 @@ def sinusoids(start: int, stop: int, hidden_size: int, base: float) -> Rows:
     return sinusoidal(torch.arange(start, stop)[None], hidden_size, base)[0].numpy()
 
 
-def layer_tensors(layer: Any, index: int) -> list[GgufTensor]:
-    """One layer."""
+def layer_tensors(layer: Any, index: int, storage: Storage) -> list[GgufTensor]:
+    """One layer; storage: of the last matrix, unless it is scaled."""
     hf, gguf = f"model.layers.{index}", f"blk.{index}"
     attention, mlp = layer.self_attn, layer.mlp
     projections = [(getattr(attention, f"{part}_proj"), f"{hf}.self_attn.{part}_proj") for part in "qkv"]
     weights = [matrix(*pair) for pair in projections]
     heights = [weight.shape[0] * weight.factor for weight in weights]
     biases = [bias(*pair, height) for pair, height in zip(projections, heights, strict=True)]
-    relu, storage = mlp.activation == "relu", wide_storage(mlp)
+    relu = mlp.activation == "relu"
+    up_storage: Storage = "wide" if relu else "matrix"
+    down_storage: Storage = "wide" if relu else storage
     larger, smaller = (partial(scale, factor=factor) if relu else None for factor in (RELU_SCALE, 1 / RELU_SCALE))
     hidden, ffn, out = len(mlp.down_proj.weight), len(mlp.up_proj.weight), f"{hf}.self_attn.o_proj"
     up, down = f"{hf}.mlp.up_proj", f"{hf}.mlp.down_proj"
@@ -100,16 +103,11 @@ def layer_tensors(layer: Any, index: int) -> list[GgufTensor]:
         vector(f"{gguf}.attn_qkv.bias", sum(heights), *biases),
         matrix_tensor(f"{gguf}.attn_output.weight", matrix(attention.o_proj, out)),
         vector(f"{gguf}.attn_output.bias", hidden, bias(attention.o_proj, out, hidden)),
-        matrix_tensor(f"{gguf}.ffn_up.weight", matrix(mlp.up_proj, up, larger), storage),
+        matrix_tensor(f"{gguf}.ffn_up.weight", matrix(mlp.up_proj, up, larger), up_storage),
         vector(f"{gguf}.ffn_up.bias", ffn, bias(mlp.up_proj, up, ffn, larger)),
-        matrix_tensor(f"{gguf}.ffn_down.weight", matrix(mlp.down_proj, down, smaller), storage),
+        matrix_tensor(f"{gguf}.ffn_down.weight", matrix(mlp.down_proj, down, smaller), down_storage),
         vector(f"{gguf}.ffn_down.bias", hidden, bias(mlp.down_proj, down, hidden)),
     ]
-
-
-def wide_storage(mlp: Any) -> Storage:
-    """How the matrices of a feed-forward are stored: small numbers need the range of fp32."""
-    return "wide" if mlp.activation == "relu" else "matrix"
 
 
 def layer_norm(norm: Any, name: str, hf_name: str) -> list[GgufTensor]:

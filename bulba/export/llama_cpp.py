@@ -15,7 +15,7 @@ import ctypes
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,8 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_tokenize": (c_int32, (c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool)),
     "llama_token_to_piece": (c_int32, (c_void_p, c_int32, c_char_p, c_int32, c_int32, c_bool)),
     "llama_vocab_get_attr": (c_int32, (c_void_p, c_int32)),
+    "ggml_quantize_chunk": (c_size_t, (ctypes.c_int, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)),
+    "llama_vocab_is_eog": (c_bool, (c_void_p, c_int32)),
     "llama_batch_get_one": (Batch, (POINTER(c_int32), c_int32)),
     "llama_batch_init": (Batch, (c_int32, c_int32, c_int32)),
     "llama_batch_free": (None, (Batch,)),
@@ -204,6 +206,10 @@ class LlamaVocab:
     def is_unknown(self, token: int) -> bool:
         """Whether a token stands for whatever the vocabulary cannot spell."""
         return bool(self.library.llama_vocab_get_attr(self.vocab, token) & ATTRIBUTE_UNKNOWN)
+
+    def ends_text(self, token: int) -> bool:
+        """Whether generation stops at a token."""
+        return bool(self.library.llama_vocab_is_eog(self.vocab, token))
 
 
 class LlamaCpp(LlamaVocab):

@@ -31,9 +31,11 @@ from bulba.export.architecture import (
     matrix,
     matrix_tensor,
     norm_tensor,
+    precise,
     refusal,
     sizes,
 )
+from bulba.export.types import Storage
 from bulba.model.gpt import GPT
 
 NEIGHBOURS = ("llama", "arcee")
@@ -55,7 +57,7 @@ def rotary(model: GPT, file_format: str) -> Architecture:
         metadata |= {f"xielu.{key}": [value] * config["num_layers"] for key, value in XIELU.items()}
     tensors = embeddings(model)
     for index, layer in enumerate(model.layers):
-        tensors += layer_tensors(layer, index, name, model.head_dim)
+        tensors += layer_tensors(layer, index, name, model.head_dim, precise(index, config["num_layers"]))
     tensors.append(norm_tensor(norm, "output_norm.weight", "model.norm.weight"))
     return Architecture(name, metadata, tensors, config, model.head_dim, float(norm.eps), cap_left_out(model))
 
@@ -100,8 +102,8 @@ def rope(name: str, model: GPT) -> Metadata:
     }
 
 
-def layer_tensors(layer: Any, index: int, name: str, head_dim: int) -> list[GgufTensor]:
-    """One layer."""
+def layer_tensors(layer: Any, index: int, name: str, head_dim: int, storage: Storage) -> list[GgufTensor]:
+    """One layer; storage: of the values and the last matrix."""
     hf, gguf, attention = f"model.layers.{index}", f"blk.{index}", layer.self_attn
     tensors = [
         norm_tensor(layer.input_layernorm, f"{gguf}.attn_norm.weight", f"{hf}.input_layernorm.weight"),
@@ -117,14 +119,16 @@ def layer_tensors(layer: Any, index: int, name: str, head_dim: int) -> list[Gguf
         if projection is not None:
             hf_name = f"{hf}.mlp.{part}_proj"
             weight = matrix(projection, hf_name)
-            tensors.append(matrix_tensor(f"{gguf}.ffn_{part}.weight", weight, hf_name=f"{hf_name}.weight"))
+            kind: Storage = storage if part == "down" else "matrix"
+            tensors.append(matrix_tensor(f"{gguf}.ffn_{part}.weight", weight, kind, f"{hf_name}.weight"))
     for part, gguf_part in (("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"), ("o", "attn_output")):
         projection, hf_name = getattr(attention, f"{part}_proj"), f"{hf}.self_attn.{part}_proj"
         turned = name in NEIGHBOURS and part in "qk"
         order = partial(interleave_halves, head_dim=head_dim) if turned else None
         together = head_dim if turned else 1
         weight = matrix(projection, hf_name, order, together)
-        tensors.append(matrix_tensor(f"{gguf}.{gguf_part}.weight", weight, hf_name=f"{hf_name}.weight"))
+        kind = storage if part == "v" else "matrix"
+        tensors.append(matrix_tensor(f"{gguf}.{gguf_part}.weight", weight, kind, f"{hf_name}.weight"))
         if projection.bias is not None:
             rows = bias(projection, hf_name, len(projection.bias), order, together)
             shape = (len(projection.bias),)

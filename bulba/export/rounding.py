@@ -1,30 +1,37 @@
 """What a storage type does to a model's arithmetic, measured in Bulba.
 
 llama.cpp multiplies a matrix of type f16 or bf16 by activations rounded to the same type, and one of a block type by
-activations rounded as q8_0: 32 values with one scale, x ~ round(x / s) * s, s = max|x| / 127 (ggml-quants.c). Doing
-both roundings in Bulba shows how far the logits of this very model may move for that reason alone; a fault of the file
-moves them further. It does not imitate the order of llama.cpp's sums.
+activations rounded to 8 bits: 32 values, for K-quants 256, with one scale, x ~ round(x / s) * s, s = max|x| / 127
+(ggml-quants.c). Doing both roundings in Bulba shows how far the logits of this very model may move for that reason
+alone; a fault of the file moves them further. It does not imitate the order of llama.cpp's sums.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bulba.attention.hypercomplex import HypercomplexMixer
 from bulba.attention.standard import StandardAttention
 from bulba.checkpoint import load_model
-from bulba.export.architecture import Storage
-from bulba.export.gguf import BLOCK, BLOCK_TYPES, GgufType, stored_type
-from bulba.export.gpt2 import wide_storage
-from bulba.export.optional import need
+from bulba.export.architecture import GgufTensor, Weight
+from bulba.export.types import (
+    BLOCK,
+    K_BLOCK,
+    K_TYPES,
+    SINGLE_TYPES,
+    GgufType,
+    Storage,
+    TensorType,
+    dequantize,
+    quantize,
+    stored_type,
+)
 from bulba.model.gpt import GPT
-from bulba.model.mlp import FeedForward
-from bulba.model.norm import LayerNorm
 
 
 def reference_model(checkpoint: Path) -> GPT:
@@ -39,17 +46,14 @@ def reference_model(checkpoint: Path) -> GPT:
     return model.eval()
 
 
-def round_weights(x: Tensor, type: GgufType) -> Tensor:
-    """fp32 [..., width] -> the values that a file holds."""
-    if type not in BLOCK_TYPES:
+def round_weights(x: Tensor, type: TensorType) -> Tensor:
+    """fp32 [n, width] -> the values that a file holds."""
+    if type in SINGLE_TYPES:
         return round_activations(x, type)
-    quants = need("gguf.quants", "the check of a GGUF file")
-    ggml_type = need("gguf", "the check of a GGUF file").GGMLQuantizationType[type.upper()]
-    stored = quants.quantize(np.ascontiguousarray(x.numpy()), ggml_type)
-    return torch.from_numpy(quants.dequantize(stored, ggml_type))
+    return torch.from_numpy(dequantize(quantize(x.numpy(), type), type))
 
 
-def round_activations(x: Tensor, type: GgufType) -> Tensor:
+def round_activations(x: Tensor, type: TensorType) -> Tensor:
     """fp32 [..., width] -> what a matrix of `type` is multiplied by."""
     if type == "f32":
         return x
@@ -57,27 +61,27 @@ def round_activations(x: Tensor, type: GgufType) -> Tensor:
         return x.bfloat16().float()
     if type == "f16":
         return x.half().float()
-    blocks = x.unflatten(-1, (-1, BLOCK))
+    is_k = type in K_TYPES
+    blocks = x.unflatten(-1, (-1, K_BLOCK if is_k else BLOCK))
     scale = blocks.abs().amax(-1, keepdim=True) / 127
     levels = torch.where(scale > 0, blocks / scale, 0.0).round()
-    # The scale itself is stored as f16.
-    return (levels * scale.half().float()).flatten(-2)
+    # Blocks of 32 store the scale itself as f16.
+    return (levels * (scale if is_k else scale.half().float())).flatten(-2)
 
 
-def round_model(model: GPT, type: GgufType) -> None:
-    """Round every matrix of `model` in place, and from now on what they are multiplied by."""
-    is_gpt2 = isinstance(model.norm, LayerNorm)
-    storages: dict[nn.Module, Storage] = {model.embed_tokens: "head"}
-    if model.lm_head is not None:
-        storages[model.lm_head] = "head"
-    for layer in model.layers:
-        attention: Any = layer.self_attn
-        mlp: Any = layer.mlp
-        of_mlp = wide_storage(mlp) if is_gpt2 and isinstance(mlp, FeedForward) else "matrix"
-        storages |= {module: of_mlp for module in mlp.modules() if isinstance(module, nn.Linear)}
-        storages |= {module: "matrix" for module in attention.modules() if isinstance(module, nn.Linear)}
-    for module, storage in storages.items():
-        assert isinstance(module, nn.Linear | nn.Embedding)
+def storages_of(tensors: list[GgufTensor]) -> dict[str, Storage]:
+    """How the weights of the checkpoint are stored, by their names there."""
+    return {part.name: tensor.storage for tensor in tensors for part in tensor.parts if isinstance(part, Weight)}
+
+
+def round_model(model: GPT, type: GgufType, storages: Mapping[str, Storage]) -> None:
+    """Round every matrix of `model` in place, and from now on what they are multiplied by; storages: of the weights."""
+    if type == "f32":
+        return
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear | nn.Embedding) or module is model.embed_positions:
+            continue
+        storage = storages[f"{name}.weight" if module is model.lm_head else f"model.{name}.weight"]
         own = stored_type(storage, type, module.weight.shape[-1])
         module.weight.data = round_weights(module.weight.data, own)
         if storage != "head":

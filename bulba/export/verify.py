@@ -1,12 +1,14 @@
-"""The gate of the GGUF export: the file is run in llama.cpp and must behave as the checkpoint does in Bulba.
+"""The gate of the GGUF export: what is in the file is the checkpoint, and llama.cpp computes with it what Bulba does.
 
-1. Tokenizer: the ids of `HARD_STRINGS` are equal (after NFC, which llama.cpp leaves to the caller), and so are the
-   special ids and the bytes of every token.
-2. Logits: llama.cpp continues `PROMPTS` by the likeliest token for 64 tokens. At each of these positions its logits
+1. Contents: every key of the metadata and every number of the tensors (bulba/export/contents.py).
+2. Tokenizer: the ids of `HARD_STRINGS` are equal (after NFC, which llama.cpp leaves to the caller), and so are the
+   special ids, the bytes of every token, special tokens as text, the tokens that end a text, and the pieces into which
+   text is cut (bulba/export/splits.py).
+3. Logits: llama.cpp continues `PROMPTS` by the likeliest token for 64 tokens. At each of these positions its logits
    are those of Bulba with weights and activations rounded to the file's type (bulba/export/rounding.py), up to
    `limit_sd`: `FLOOR_SD`, or `NOISE_FACTOR` times what the rounding itself does to this model
    (`rounding_noise_sd`) where that is more, because a last bit that differs makes later roundings differ.
-3. Text: the continuations are Bulba's own. The two may part only at a tie, where Bulba's logits of both tokens lie
+4. Text: the continuations are Bulba's own. The two may part only at a tie, where Bulba's logits of both tokens lie
    within 2 (limit_sd + rounding_noise_sd): then, and only then, the bounds above explain it. Every such place is
    reported.
 
@@ -16,10 +18,8 @@ q/k permutation moves the logits of even an untrained model by 0.8 sd.
 
 from __future__ import annotations
 
-import json
-import math
 import unicodedata
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,104 +29,119 @@ from numpy.typing import NDArray
 
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError
-from bulba.export.gguf import BLOCK_TYPES, GgufType
+from bulba.export.architecture import Architecture, read_architecture
+from bulba.export.certificate import Certificate, Divergence
+from bulba.export.contents import metadata_fault, tensors_fault
+from bulba.export.gguf import file_metadata
 from bulba.export.hard_strings import HARD_STRINGS, PROMPTS
 from bulba.export.llama_cpp import LlamaCpp, open_llama_cpp
-from bulba.export.rounding import reference_model, round_model, rounded_logits
-from bulba.files import sha256_file, write_text
+from bulba.export.optional import need
+from bulba.export.rounding import reference_model, round_model, rounded_logits, storages_of
+from bulba.export.splits import splits_fault
+from bulba.export.types import GGUF_TYPES, GgufType, Storage
+from bulba.export.vocab import Vocab, read_vocab
+from bulba.files import sha256_file
 from bulba.model.gpt import GPT
 from bulba.model.mlp import FeedForward
 
 Logits = NDArray[np.float32]
 NEW_TOKENS = 64  # per prompt
-FLOOR_SD: dict[GgufType, float] = {"f32": 1e-3, "f16": 0.01, "bf16": 0.02, **dict.fromkeys(BLOCK_TYPES, 0.02)}
+FLOOR_SD: dict[GgufType, float] = dict.fromkeys(GGUF_TYPES, 0.02) | {"f32": 1e-3, "f16": 0.01}
 GELU_FLOOR_SD = 5e-3  # llama.cpp takes GELU, in its tanh form, from a table of f16
 NOISE_FACTOR = 2.0
 PARAMS_PER_THREAD = 10_000_000  # a smaller model only waits for a second thread
 
 
-@dataclass
-class Divergence:
-    """Where two continuations part: Bulba's logits prefer the one token, llama.cpp's the other."""
-
-    prompt: str
-    position: int
-    bulba_token: str
-    llama_cpp_token: str
-    margin_sd: float
-
-
-@dataclass
-class Verification:
-    """What the gate saw, written beside the file as `*.verify.json`; `fault` is None where the file passed."""
-
-    file: str
-    sha256: str
-    type: GgufType
-    xllamacpp: str
-    llama_cpp: str = ""
-    num_tokens: int = 0
-    num_strings: int = 0
-    nfd_differences: int = 0  # texts whose ids differ where the caller leaves out NFC
-    num_prompts: int = 0
-    num_positions: int = 0
-    max_difference_sd: float = 0.0
-    limit_sd: float = 0.0
-    rounding_noise_sd: float = 0.0
-    divergences: list[Divergence] = field(default_factory=list)
-    fault: str | None = None
-
-    def to_json(self) -> str:
-        """The report as JSON, which has no NaN: a figure that is none becomes null."""
-        figures = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
-        return json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
-
-
-def verify_gguf(file: Path, path: Path, checkpoint: Path, tokenizer: Path, type: GgufType) -> Verification:
-    """Try `file` in llama.cpp and write the report beside `path`, the name that the file is to have.
+def verify_gguf(file: Path, path: Path, checkpoint: Path, tokenizer: Path, type: GgufType) -> Certificate:
+    """Try `file` and write the certificate beside `path`, the name that the file is to have.
 
     Raises ExportError that says where the two part; `file` then becomes `PATH.rejected`.
     """
-    report = Verification(path.name, sha256_file(file), type, xllamacpp=version("xllamacpp"))
-    report.fault = find_fault(file, reference_model(checkpoint), Tokenizer.load(tokenizer), report)
-    report_path = path.with_suffix(".verify.json")
-    write_text(report_path, report.to_json())
+    certificate = certify(file, path.name, checkpoint, tokenizer, type)
+    page = certificate.write(path)
     rejected = path.with_name(f"{path.name}.rejected")
-    if report.fault:
+    if certificate.fault:
         file.replace(rejected)
         raise ExportError(
-            f"{path.name} does not behave as the checkpoint: {report.fault}; it stays as {rejected}, "
-            f"and {report_path.name} has the figures."
+            f"{path.name} does not behave as the checkpoint: {certificate.fault}; it stays as {rejected}, "
+            f"and {page.name} has the figures."
         )
     rejected.unlink(missing_ok=True)
-    _tell(report, report_path)
-    return report
+    tell(certificate, page)
+    return certificate
 
 
-def find_fault(file: Path, model: GPT, tokenizer: Tokenizer, report: Verification) -> str | None:
-    """Run the three parts and fill the report; the first fault as a sentence without its full stop."""
+def certify(file: Path, name: str, checkpoint: Path, tokenizer: Path, type: GgufType) -> Certificate:
+    """Hold a file against a checkpoint and its tokenizer.json; the file stays as it is."""
+    model = read_architecture(checkpoint, "a GGUF file")
+    certificate = Certificate(
+        name,
+        sha256_file(file),
+        sha256_file(checkpoint / "model.safetensors"),
+        type,
+        model.name,
+        bulba=version("bulba"),
+        xllamacpp=version("xllamacpp"),
+        difference=model.difference,
+    )
+    vocab = read_vocab(tokenizer)
+    certificate.fault = contents_fault(file, model, checkpoint, vocab, certificate) or behaviour_fault(
+        file, reference_model(checkpoint), storages_of(model.tensors), tokenizer, vocab, certificate
+    )
+    return certificate
+
+
+def contents_fault(
+    file: Path, model: Architecture, checkpoint: Path, vocab: Vocab, certificate: Certificate
+) -> str | None:
+    """Part 1; the first fault as a sentence without its full stop."""
+    reader = need("gguf", "the check of a GGUF file").GGUFReader(file)
+    fields = {key: field.contents() for key, field in reader.fields.items()}
+    expected = {"general.architecture": model.name} | file_metadata(model, vocab, certificate.type)
+    fault = metadata_fault(fields, expected)
+    if fault:
+        return fault
+    certificate.num_metadata = len(expected)
+    fault = tensors_fault(reader, checkpoint, model.tensors)
+    if not fault:
+        certificate.num_tensors = len(model.tensors)
+    return fault
+
+
+def behaviour_fault(
+    file: Path,
+    model: GPT,
+    storages: Mapping[str, Storage],
+    tokenizer_json: Path,
+    vocab: Vocab,
+    certificate: Certificate,
+) -> str | None:
+    """Parts 2 to 4."""
+    tokenizer = Tokenizer.load(tokenizer_json)
     prompts = [tokenizer.encode(text)[: model.max_seq_len] for text in PROMPTS]
     max_tokens = min(max(map(len, prompts)) + NEW_TOKENS, model.max_seq_len)
     # One core stays free: llama.cpp's threads spin, and one that waits for a core holds up all the others.
     num_threads = max(1, min(torch.get_num_threads() - 1, model.get_num_params() // PARAMS_PER_THREAD))
     try:
         with open_llama_cpp(file, len(prompts), max_tokens, num_threads) as llama:
-            fault = check_tokenizer(llama, tokenizer, report)
+            fault = (
+                check_tokenizer(llama, tokenizer, certificate)
+                or special_fault(llama, tokenizer, vocab, certificate)
+                or splits_fault(tokenizer_json, HARD_STRINGS)
+            )
             if fault:
                 return fault
+            certificate.num_splits = len(HARD_STRINGS)
             # The last new token is not fed back, so it needs no place.
             steps = [min(NEW_TOKENS, model.max_seq_len - len(ids) + 1) for ids in prompts]
             new_ids, theirs = llama.continue_greedily(prompts, steps)
     except ExportError as error:
         return str(error)
-    return check_logits(model, tokenizer, prompts, new_ids, theirs, report)
+    return check_logits(model, storages, tokenizer, prompts, new_ids, theirs, certificate)
 
 
-def check_tokenizer(llama: LlamaCpp, tokenizer: Tokenizer, report: Verification) -> str | None:
-    """Part 1."""
+def check_tokenizer(llama: LlamaCpp, tokenizer: Tokenizer, report: Certificate) -> str | None:
+    """Part 2, but for the pieces."""
     report.llama_cpp, report.num_tokens = llama.version, llama.num_tokens
     theirs = (llama.num_tokens, llama.bos_id, llama.eos_id)
     ours = (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id)
@@ -145,18 +160,38 @@ def check_tokenizer(llama: LlamaCpp, tokenizer: Tokenizer, report: Verification)
     return None
 
 
+def special_fault(llama: LlamaCpp, tokenizer: Tokenizer, vocab: Vocab, report: Certificate) -> str | None:
+    """Special tokens as text, and the tokens that end a text."""
+    for token in sorted(vocab.control):
+        text = vocab.tokens[token]
+        taken, plain = (llama.tokenize(text, parse_special=parse) for parse in (True, False))
+        if taken != [tokenizer.bos_id, token] or plain != tokenizer.encode(text):
+            return (
+                f"the special token {text} is {taken} taken for itself and {plain} as plain text, where Bulba has "
+                f"{[tokenizer.bos_id, token]} and {tokenizer.encode(text)}"
+            )
+        report.num_special += 1
+    ends = {token for token in range(llama.num_tokens) if llama.ends_text(token)}
+    ordinary = sorted(ends - vocab.control)
+    if tokenizer.eos_id not in ends or ordinary:
+        what = f"{show(tokenizer, ordinary[0])} ends a text" if ordinary else "the end-of-text token does not end one"
+        return f"in llama.cpp {what}"
+    return None
+
+
 def check_logits(
     model: GPT,
+    storages: Mapping[str, Storage],
     tokenizer: Tokenizer,
     prompts: list[list[int]],
     new_ids: list[list[int]],
     theirs: list[Logits],
-    report: Verification,
+    report: Certificate,
 ) -> str | None:
-    """Parts 2 and 3: llama.cpp's new ids and their logits against Bulba's. The model stays rounded."""
+    """Parts 3 and 4: llama.cpp's new ids and their logits against Bulba's. The model stays rounded."""
     texts = [prompt + new[:-1] for prompt, new in zip(prompts, new_ids, strict=True)]
     exact = [forward(model, text, "f32")[-len(new) :] for text, new in zip(texts, new_ids, strict=True)]
-    round_model(model, report.type)
+    round_model(model, report.type, storages)
     ours = [forward(model, text, report.type)[-len(new) :] for text, new in zip(texts, new_ids, strict=True)]
     noise = [differences_sd(a, b) for a, b in zip(exact, ours, strict=True)]
     differences = [differences_sd(a, b) for a, b in zip(ours, theirs, strict=True)]
@@ -175,7 +210,7 @@ def floor_sd(model: GPT, type: GgufType) -> float:
     return max(FLOOR_SD[type], GELU_FLOOR_SD if is_gelu else 0.0)
 
 
-def far_logits(differences: list[NDArray[np.float64]], report: Verification) -> str | None:
+def far_logits(differences: list[NDArray[np.float64]], report: Certificate) -> str | None:
     """The first position whose logits are further away than the limit."""
     for prompt, part in zip(PROMPTS, differences, strict=True):
         # Not `>`: NaN must not pass.
@@ -191,7 +226,7 @@ def far_logits(differences: list[NDArray[np.float64]], report: Verification) -> 
     return None
 
 
-def wide_divergence(report: Verification) -> str | None:
+def wide_divergence(report: Certificate) -> str | None:
     """The first place where the texts part though Bulba holds the tokens further apart than the bounds explain."""
     tolerance = 2 * (report.limit_sd + report.rounding_noise_sd)
     for place in report.divergences:
@@ -245,7 +280,7 @@ def show(tokenizer: Tokenizer, token: int) -> str:
     return repr(data.decode(errors="backslashreplace")) if data else f"special token {token}"
 
 
-def _tell(report: Verification, report_path: Path) -> None:
+def tell(report: Certificate, page: Path) -> None:
     print(
         f"{report.file} in llama.cpp: {report.num_tokens} tokens and {report.num_strings} texts have equal ids; the "
         f"logits of {report.num_positions} positions differ by at most {report.max_difference_sd:.2g} sd",
@@ -255,6 +290,6 @@ def _tell(report: Verification, report_path: Path) -> None:
         widest = max(place.margin_sd for place in report.divergences)
         print(
             f"{len(report.divergences)} of {report.num_prompts} continuations part from Bulba's at a tie of at most "
-            f"{widest:.2g} sd, because {report.type} rounds: see {report_path}",
+            f"{widest:.2g} sd, because {report.type} rounds: see {page}",
             flush=True,
         )

@@ -13,8 +13,9 @@ import torch
 
 from bulba.checkpoint import load_model
 from bulba.export.architecture import read_architecture, write_out
-from bulba.export.gguf import GgufType, export_gguf
+from bulba.export.gguf import export_gguf
 from bulba.export.rounding import reference_model
+from bulba.export.types import GgufType
 from tests.export.conftest import FEED, GPT2, QUATERNION, MakeCheckpoint
 
 RMS = {"_target_": "bulba.model.norm.RMSNorm", "eps": 1e-6}
@@ -35,6 +36,7 @@ def stretched(kind: str) -> dict[str, Any]:
     return {"rope_scaling": {"type": kind, "factor": 4.0, "original_max_seq_len": 32}}
 
 
+WIDE = {"hidden_size": 256, "intermediate_size": 512}  # whole blocks of the K-quants
 KINDS: list[tuple[str, GgufType, dict[str, Any]]] = [
     ("qwen3", "f32", {"qk_norm": True}),
     ("qwen3", "q8_0", {"qk_norm": True, "norm": RMS | {"affine": False}, "tie_embeddings": False}),
@@ -63,6 +65,10 @@ KINDS: list[tuple[str, GgufType, dict[str, Any]]] = [
     ("llama", "q5_0", {"tie_embeddings": False}),
     ("llama", "q4_1", {}),
     ("llama", "q4_0", {"num_kv_heads": 4}),
+    ("llama", "q4_k_m", {**WIDE, "num_layers": 4}),
+    ("llama", "q5_k_m", {**WIDE, "intermediate_size": 96}),  # rows that fall back to q5_1 and q8_0
+    ("qwen3", "q6_k", {**WIDE, "qk_norm": True, "tie_embeddings": False}),
+    ("gpt2", "q4_k_m", {**GPT2, **WIDE, "num_kv_heads": 4}),
 ]
 
 
@@ -79,7 +85,7 @@ def test_llama_cpp_computes_what_bulba_does(
     path = export_gguf(make_checkpoint(**changes), tokenizer_json, tmp_path / "tiny", kind)
     reader = gguf.GGUFReader(path)
     assert reader.fields["general.architecture"].contents() == name
-    report = json.loads(path.with_suffix(".verify.json").read_text(encoding="utf-8"))
+    report = json.loads(path.with_suffix(".certificate.json").read_text(encoding="utf-8"))
     assert report["fault"] is None
     if kind == "f32":
         is_gelu = changes.get("mlp", {}).get("activation") == "gelu"

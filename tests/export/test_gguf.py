@@ -19,8 +19,9 @@ import bulba.export.gguf as gguf_module
 import bulba.model.mlp as mlp
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import BulbaError, CheckpointError, ExportError, UnsupportedError
-from bulba.export.gguf import GgufType, export_gguf
+from bulba.export.gguf import export_gguf
 from bulba.export.rotary import interleave_halves
+from bulba.export.types import GgufType
 from tests.export.conftest import FEED, GPT2, QUATERNION, SWIGLU, MakeCheckpoint
 
 RMS = "bulba.model.norm.RMSNorm"
@@ -54,7 +55,7 @@ def test_every_kind_of_llama_passes_the_gate(
     (tmp_path / "out" / f"tiny-{kind}.gguf.rejected").write_bytes(b"of an earlier try")
     path = export_gguf(make_checkpoint(**changes), tokenizer_json, tmp_path / "out" / "tiny", kind)
     assert path == tmp_path / "out" / f"tiny-{kind}.gguf"
-    report = json.loads(path.with_suffix(".verify.json").read_text(encoding="utf-8"))
+    report = json.loads(path.with_suffix(".certificate.json").read_text(encoding="utf-8"))
     assert report["fault"] is None
     assert report["num_strings"] >= 200
     assert report["num_tokens"] == len(metadata(path)["tokenizer.ggml.tokens"])
@@ -65,7 +66,11 @@ def test_every_kind_of_llama_passes_the_gate(
     if kind == "f32":
         assert report["max_difference_sd"] < 1e-4
         assert report["divergences"] == []
-    assert {entry.name for entry in path.parent.iterdir()} == {path.name, f"tiny-{kind}.verify.json"}
+    assert {entry.name for entry in path.parent.iterdir()} == {
+        path.name,
+        f"tiny-{kind}.certificate.json",
+        f"tiny-{kind}.certificate.md",
+    }
 
 
 def test_metadata(checkpoint: Path, tokenizer_json: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -165,9 +170,11 @@ def test_rows_that_q8_0_cannot_store_become_f16_and_it_is_said_and_stored(
     checkpoint = make_checkpoint(num_layers=1, intermediate_size=80)
     path = export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "q8_0")
     printed = capsys.readouterr().out
-    assert "1 tensors have rows that are not a multiple of 32 and are stored as f16" in printed
-    assert "blk.0.ffn_down.weight" in printed
-    assert metadata(path)["bulba.fallback_f16"] == ["blk.0.ffn_down.weight"]
+    assert (
+        "1 tensors have rows that are no whole blocks of q8_0 and are stored otherwise: blk.0.ffn_down.weight as"
+        in printed
+    )
+    assert metadata(path)["bulba.fallback"] == ["blk.0.ffn_down.weight as f16"]
     stored = tensors(path)
     assert stored["blk.0.ffn_down.weight"].tensor_type == gguf.GGMLQuantizationType.F16
     assert stored["blk.0.ffn_up.weight"].tensor_type == gguf.GGMLQuantizationType.Q8_0
@@ -208,7 +215,10 @@ def test_weights_that_the_type_cannot_hold_are_refused(
         ({"position": "alibi", "rope_base": None}, r"it has model\.position=alibi beside RMSNorm"),
         ({"qk_norm": True, "attention_bias": True}, "its projections have biases beside QK-norm"),
         ({"mlp": FEED | {"activation": "gelu", "bias": False}}, "layer 0 has a feed-forward with gelu beside RMSNorm"),
-        ({"mlp": FEED | {"activation": "relu_squared", "bias": True}}, "layer 0 has a feed-forward with relu_squared and bi"),
+        (
+            {"mlp": FEED | {"activation": "relu_squared", "bias": True}},
+            "layer 0 has a feed-forward with relu_squared and",
+        ),
         ({**GPT2, "qk_norm": True}, r"it has model\.qk_norm=True beside LayerNorm"),
         ({**GPT2, "mlp": SWIGLU}, "layer 0 has the feed-forward SwiGLU beside LayerNorm"),
         ({"attention": QUATERNION | {"rotor_gate": True}}, "layer 0 mixes its tokens with QuaternionAttention"),

@@ -1,0 +1,81 @@
+"""What each type of a GGUF file costs a run: size, bits per weight, and bits per byte of its validation text.
+
+The model is rounded in Bulba as the file stores it, its activations as llama.cpp rounds them
+(bulba/export/rounding.py); the gate of the export holds every file to this arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bulba.bench.opened import OpenedRun, open_run
+from bulba.checkpoint import find_checkpoint
+from bulba.config.snapshot import write_json
+from bulba.data.datamodule import read_units
+from bulba.errors import ConfigError
+from bulba.export.architecture import Architecture, read_architecture
+from bulba.export.rounding import reference_model, round_activations, round_model, storages_of
+from bulba.export.types import GGUF_TYPES, GgufType, num_bytes, stored_type
+from bulba.stage.losses import bits_per_byte, per_token_losses
+from bulba.stage.pretrain import model_inputs
+
+
+def measure_types(run: str = "last", types: list[str] | None = None, rows: int | None = None) -> None:
+    """Print the table and keep it in types.json of the run. types: None is all. rows: of validation, None is all."""
+    chosen = list(types or GGUF_TYPES)
+    unknown = [type for type in chosen if type not in GGUF_TYPES]
+    if unknown:
+        raise ConfigError(f"types: {unknown[0]} does not exist; choose from {', '.join(GGUF_TYPES)}.")
+    if rows is not None and rows < 1:
+        raise ConfigError(f"rows={rows} must be at least 1.")
+    opened = open_run(run)
+    architecture = read_architecture(find_checkpoint(opened.folder).folder, "a GGUF file")
+    figures = {type: figures_of(opened, architecture, type, rows) for type in GGUF_TYPES if type in chosen}
+    write_json(opened.folder / "types.json", figures)
+    table = Table("type", "MB", "bits per weight", "bits per byte", "beside the first")
+    first = next(iter(figures.values()))["bits_per_byte"]
+    for type, found in figures.items():
+        table.add_row(
+            type,
+            f"{found['mb']:,.1f}",
+            f"{found['bits_per_weight']:.2f}",
+            f"{found['bits_per_byte']:.4f}",
+            f"{found['bits_per_byte'] - first:+.4f}",
+        )
+    Console().print(table)
+
+
+def figures_of(opened: OpenedRun, architecture: Architecture, type: GgufType, rows: int | None) -> dict[str, float]:
+    """mb: of all tensors. bits_per_weight: of them. bits_per_byte: of the validation text."""
+    sizes = [
+        (num_bytes(stored_type(tensor.storage, type, tensor.shape[-1]), size), size)
+        for tensor in architecture.tensors
+        for size in [int(np.prod(tensor.shape))]
+    ]
+    stored, weights = (sum(column) for column in zip(*sizes, strict=True))
+    return {
+        "mb": stored / 1e6,
+        "bits_per_weight": 8 * stored / weights,
+        "bits_per_byte": rounded_bits_per_byte(opened, architecture, type, rows),
+    }
+
+
+@torch.inference_mode()
+def rounded_bits_per_byte(opened: OpenedRun, architecture: Architecture, type: GgufType, rows: int | None) -> float:
+    """Of the first `rows` rows of the validation file, None for all."""
+    data = opened.data
+    model = reference_model(find_checkpoint(opened.folder).folder)
+    round_model(model, type, storages_of(architecture.tensors))
+    model.set_kernel("flash")
+    nats, num_bytes_of_text = 0.0, 0
+    token_bytes = torch.from_numpy(data.tokenizer.num_bytes_per_token())
+    head_type = stored_type("head", type, model.config["hidden_size"])
+    for row in range(min(rows or data.val_sampler.num_units, data.val_sampler.num_units)):
+        batch = read_units(data.val_sampler, row, 1)
+        hidden_BTH, targets_BT = round_activations(model(*model_inputs(batch)), head_type), batch["targets"]
+        nats += float(per_token_losses(hidden_BTH, model.head, targets_BT).sum(dtype=torch.float64))
+        num_bytes_of_text += int((token_bytes[targets_BT.clamp(min=0)] * (targets_BT >= 0)).sum())
+    return bits_per_byte(nats, num_bytes_of_text)

@@ -1,0 +1,96 @@
+"""What the gate saw of a GGUF file, for programs (`*.certificate.json`) and for readers (`*.certificate.md`)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bulba.export.types import GgufType
+from bulba.files import write_text
+
+
+@dataclass
+class Divergence:
+    """Where two continuations part: Bulba's logits prefer the one token, llama.cpp's the other."""
+
+    prompt: str
+    position: int
+    bulba_token: str
+    llama_cpp_token: str
+    margin_sd: float
+
+
+@dataclass
+class Certificate:
+    """`fault` is None where the file passed; what comes behind the part that failed was not looked at."""
+
+    file: str
+    sha256: str
+    checkpoint_sha256: str
+    type: GgufType
+    architecture: str
+    bulba: str
+    xllamacpp: str
+    llama_cpp: str = ""
+    difference: str | None = None  # what the file cannot say
+    num_metadata: int = 0
+    num_tensors: int = 0
+    num_tokens: int = 0
+    num_strings: int = 0
+    num_special: int = 0  # special tokens as text, taken for themselves and for plain text
+    num_splits: int = 0
+    nfd_differences: int = 0  # texts whose ids differ where the caller leaves out NFC
+    num_prompts: int = 0
+    num_positions: int = 0
+    max_difference_sd: float = 0.0
+    limit_sd: float = 0.0
+    rounding_noise_sd: float = 0.0
+    divergences: list[Divergence] = field(default_factory=list)
+    fault: str | None = None
+
+    def to_json(self) -> str:
+        """As JSON, which has no NaN: a figure that is none becomes null."""
+        figures = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+        return json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """As a page."""
+        verdict = f"**Rejected**: {self.fault}." if self.fault else "It behaves as the checkpoint does."
+        lines = [
+            f"# {self.file}",
+            "",
+            verdict,
+            "",
+            f"llama.cpp {self.llama_cpp or '(not reached)'}, xllamacpp {self.xllamacpp}, Bulba {self.bulba}.",
+            "",
+            "| what | seen |",
+            "| --- | --- |",
+            f"| architecture, type | {self.architecture}, {self.type} |",
+            f"| metadata equal to the checkpoint's | {self.num_metadata} keys |",
+            f"| tensors equal to the checkpoint's, as far as the type holds them | {self.num_tensors} |",
+            f"| tokens with equal bytes | {self.num_tokens:,} |",
+            f"| texts with equal ids | {self.num_strings} |",
+            f"| special tokens, as themselves and as plain text | {self.num_special} |",
+            f"| texts cut into equal pieces | {self.num_splits} |",
+            f"| texts whose ids differ unless they are put into NFC first | {self.nfd_differences} |",
+            f"| logits compared | {self.num_positions} positions of {self.num_prompts} prompts |",
+            f"| largest difference of a logit | {self.max_difference_sd:.2g} sd, limit {self.limit_sd:.2g} sd |",
+            f"| what rounding to {self.type} does by itself | {self.rounding_noise_sd:.2g} sd |",
+            f"| continuations that part from Bulba's at a tie | {len(self.divergences)} |",
+            f"| what the file cannot say | {self.difference or 'nothing'} |",
+            f"| SHA-256 of the file | `{self.sha256}` |",
+            f"| SHA-256 of model.safetensors | `{self.checkpoint_sha256}` |",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def write(self, path: Path) -> Path:
+        """Both files beside `path`; returns the one for readers."""
+        write_text(path.with_suffix(".certificate.json"), self.to_json())
+        page = path.with_suffix(".certificate.md")
+        write_text(page, self.to_markdown())
+        return page
