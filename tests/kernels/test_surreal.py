@@ -13,10 +13,10 @@ from torch import Tensor
 from bulba.attention.base import MixerShape
 from bulba.attention.surreal import SurrealAttention, reference_attention, surreal_attention, takes_triton
 from tests.kernels.ahead_of_time import CAPABILITIES, SHARED_BYTES, compile_kernel
+from tests.kernels.cases import Options, case, outcome
 from tests.kernels.interpreted import DEVICE, kernels
 
-# Queries, cached keys, head width, key heads of 4 query heads, packed, with ALiBi.
-CASES = [
+CASES: list[Options] = [
     (1, 0, 8, 4, False, False),
     (7, 0, 16, 1, True, True),
     (33, 0, 20, 2, True, False),
@@ -33,36 +33,14 @@ def kernel() -> Iterator[ModuleType]:
         yield module
 
 
-def case(
-    queries: int, cached: int, width: int, kv_heads: int, is_packed: bool, with_slopes: bool
-) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-    """q, k and v, the documents and the slopes."""
-    generator = torch.Generator().manual_seed(queries + cached)
-    sizes = ((4, queries), (kv_heads, queries + cached), (kv_heads, queries + cached))
-    tensors = [torch.randn(2, heads, tokens, 2 * width, generator=generator) for heads, tokens in sizes]
-    documents = torch.randint(3, (2, queries), generator=generator).sort(1).values if is_packed else None
-    slopes = torch.tensor([0.5, 0.25, 0.125, 0.0]) if with_slopes else None
-    return tensors, documents, slopes
-
-
-def outcome(
-    attend: Any, tensors: list[Tensor], *rest: Any, dtype: torch.dtype = torch.float32, device: str = DEVICE
-) -> list[Tensor]:
-    """The output and the gradients of q, k and v for one that is the same for everything compared."""
-    there = [x.to(device, dtype).requires_grad_() for x in tensors]
-    y = attend(*there, *(x.to(device) if isinstance(x, Tensor) else x for x in rest))
-    grad = torch.randint(-4, 5, y.shape, generator=torch.Generator().manual_seed(0)).to(y)
-    return [x.detach().cpu() for x in (y, *torch.autograd.grad(y, there, grad))]
-
-
 def formula(tensors: list[Tensor], *rest: Any) -> list[Tensor]:
     """The outcome in float64."""
     return outcome(reference_attention, tensors, 2, *rest, dtype=torch.float64, device="cpu")
 
 
 @pytest.mark.parametrize("options", CASES)
-def test_it_is_the_formula(kernel: ModuleType, options: Any) -> None:
-    tensors, *rest = case(*options)
+def test_it_is_the_formula(kernel: ModuleType, options: Options) -> None:
+    tensors, *rest = case(options, num_rows=2, num_heads=4, levels=2)
     got = outcome(kernel.surreal_attention, tensors, *rest)
     torch.testing.assert_close(got, [x.float() for x in formula(tensors, *rest)], rtol=5e-5, atol=5e-5)
 
@@ -70,9 +48,9 @@ def test_it_is_the_formula(kernel: ModuleType, options: Any) -> None:
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.02), (torch.float16, 0.003)])
 @pytest.mark.parametrize("options", [(70, 0, 20, 2, True, True), (33, 37, 40, 4, False, False)])
 def test_half_precision_errs_as_its_numbers_do(
-    kernel: ModuleType, options: Any, dtype: torch.dtype, bound: float
+    kernel: ModuleType, options: Options, dtype: torch.dtype, bound: float
 ) -> None:
-    tensors, *rest = case(*options)
+    tensors, *rest = case(options, num_rows=2, num_heads=4, levels=2)
     tensors = [x.to(dtype) for x in tensors]
     for got, wanted in zip(
         outcome(kernel.surreal_attention, tensors, *rest, dtype=dtype), formula(tensors, *rest), strict=True
@@ -82,14 +60,14 @@ def test_half_precision_errs_as_its_numbers_do(
 
 
 def test_what_all_scores_have_in_common_costs_no_precision(kernel: ModuleType) -> None:
-    tensors, *rest = case(70, 0, 16, 2, False, False)
+    tensors, *rest = case((70, 0, 16, 2, False, False), num_rows=2, num_heads=4, levels=2)
     tensors[1][..., 16:] += 300.0  # s1 of all keys by as much as the first level of q adds up to, about 1000
     got, wanted = outcome(kernel.surreal_attention, tensors, *rest)[0], formula(tensors, *rest)[0]
     assert (got - wanted).norm() < 1e-4 * wanted.norm()
 
 
 def test_autocast_may_leave_q_and_k_wider_than_v(kernel: ModuleType) -> None:
-    tensors, *rest = case(33, 0, 16, 2, True, True)
+    tensors, *rest = case((33, 0, 16, 2, True, True), num_rows=2, num_heads=4, levels=2)
     q, k, v = (x.bfloat16() for x in tensors)
     mixed = [q.float().requires_grad_(), k.float().requires_grad_(), v.requires_grad_()]
     y = kernel.surreal_attention(*(x.to(DEVICE) for x in mixed), *(x.to(DEVICE) for x in rest))
@@ -157,7 +135,7 @@ def test_what_the_kernels_do_not_take_runs_blocked_and_says_so(monkeypatch: pyte
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_layer_runs_it_and_twice_gives_the_same_bits(compiled: bool) -> None:
     assert takes_triton(2, torch.float32, torch.device("cuda"), 64)
-    tensors, *rest = case(200, 0, 64, 2, True, True)
+    tensors, *rest = case((200, 0, 64, 2, True, True), num_rows=2, num_heads=4, levels=2)
     attend = torch.compile(surreal_attention, fullgraph=True) if compiled else surreal_attention
     first, second = (outcome(attend, tensors, 2, *rest) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -14,11 +14,11 @@ from bulba.attention.base import MixerShape
 from bulba.attention.maxplus import Rule
 from bulba.attention.tropical import TropicalAttention, reference_attention, takes_triton, tropical_attention
 from tests.kernels.ahead_of_time import CAPABILITIES, SHARED_BYTES, compile_kernel
+from tests.kernels.cases import Options, case, outcome
 from tests.kernels.interpreted import DEVICE, kernels
 
 RULES = [Rule("hilbert", 0.0), Rule("maxplus", 0.0), Rule("hilbert", 0.3), Rule("maxplus", 0.3)]
-# Queries, cached keys, head width, key heads of 2 query heads, packed, with ALiBi.
-CASES = [
+CASES: list[Options] = [
     (1, 0, 8, 2, False, False),
     (7, 0, 16, 1, True, True),
     (33, 0, 20, 1, True, False),
@@ -34,28 +34,6 @@ def kernel() -> Iterator[ModuleType]:
         yield module
 
 
-def case(
-    queries: int, cached: int, width: int, kv_heads: int, is_packed: bool, with_slopes: bool
-) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-    """q, k and v, the documents and the slopes."""
-    generator = torch.Generator().manual_seed(queries + cached)
-    sizes = ((2, queries), (kv_heads, queries + cached), (kv_heads, queries + cached))
-    tensors = [torch.randn(1, heads, tokens, width, generator=generator) for heads, tokens in sizes]
-    documents = torch.randint(3, (1, queries), generator=generator).sort(1).values if is_packed else None
-    slopes = torch.tensor([0.5, 0.125]) if with_slopes else None
-    return tensors, documents, slopes
-
-
-def outcome(
-    attend: Any, tensors: list[Tensor], *rest: Any, dtype: torch.dtype = torch.float32, device: str = DEVICE
-) -> list[Tensor]:
-    """The output and the gradients of q, k and v for one that is the same for everything compared."""
-    there = [x.to(device, dtype).requires_grad_() for x in tensors]
-    y = attend(*there, *(x.to(device) if isinstance(x, Tensor) else x for x in rest))
-    grad = torch.randint(-4, 5, y.shape, generator=torch.Generator().manual_seed(0)).to(y)
-    return [x.detach().cpu() for x in (y, *torch.autograd.grad(y, there, grad))]
-
-
 def both(kernel: ModuleType, tensors: list[Tensor], rule: Rule, *rest: Any, dtype: torch.dtype) -> tuple[Any, Any]:
     """What the kernel gives and what the formula gives in float64 for the same values."""
     got = outcome(kernel.tropical_attention, tensors, rule.score == "hilbert", rule.temperature, *rest, dtype=dtype)
@@ -65,8 +43,8 @@ def both(kernel: ModuleType, tensors: list[Tensor], rule: Rule, *rest: Any, dtyp
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("options", CASES)
-def test_it_is_the_formula(kernel: ModuleType, options: Any, rule: Rule) -> None:
-    tensors, documents, slopes = case(*options)
+def test_it_is_the_formula(kernel: ModuleType, options: Options, rule: Rule) -> None:
+    tensors, documents, slopes = case(options, num_rows=1, num_heads=2)
     got, wanted = both(kernel, tensors, rule, documents, slopes, dtype=torch.float32)
     torch.testing.assert_close(got, [x.float() for x in wanted], rtol=2e-5, atol=2e-5)
 
@@ -74,7 +52,7 @@ def test_it_is_the_formula(kernel: ModuleType, options: Any, rule: Rule) -> None
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_rounded_once(kernel: ModuleType, dtype: torch.dtype, rule: Rule) -> None:
-    tensors, documents, slopes = case(33, 0, 20, 1, True, True)
+    tensors, documents, slopes = case((33, 0, 20, 1, True, True), num_rows=1, num_heads=2)
     got, wanted = both(kernel, tensors, rule, documents, slopes, dtype=dtype)
     assert all(x.dtype == dtype for x in got)
     torch.testing.assert_close(got, [x.to(dtype) for x in wanted], rtol=2 * torch.finfo(dtype).eps, atol=1e-3)
@@ -83,7 +61,7 @@ def test_half_precision_is_rounded_once(kernel: ModuleType, dtype: torch.dtype, 
 @pytest.mark.parametrize("score", ["hilbert", "maxplus"])
 @pytest.mark.parametrize("width", [8, 20])
 def test_of_equal_channels_and_keys_the_first_gets_the_gradient(kernel: ModuleType, width: int, score: Any) -> None:
-    tensors, documents, slopes = case(33, 0, width, 1, True, True)
+    tensors, documents, slopes = case((33, 0, width, 1, True, True), num_rows=1, num_heads=2)
     whole = [(2 * x).round().clamp(-2, 2) for x in tensors]  # sums of such numbers are exact
     got, wanted = both(kernel, whole, Rule(score, 0.0), documents, slopes, dtype=torch.float32)
     assert all(torch.equal(a.double(), b) for a, b in zip(got, wanted, strict=True))
@@ -91,7 +69,7 @@ def test_of_equal_channels_and_keys_the_first_gets_the_gradient(kernel: ModuleTy
 
 @pytest.mark.parametrize("score", ["hilbert", "maxplus"])
 def test_the_semiring_is_the_limit_of_low_temperatures(kernel: ModuleType, score: str) -> None:
-    tensors, *rest = case(33, 0, 8, 1, True, True)
+    tensors, *rest = case((33, 0, 8, 1, True, True), num_rows=1, num_heads=2)
     exact, smooth = (
         outcome(kernel.tropical_attention, tensors, score == "hilbert", temperature, *rest)[0]
         for temperature in (0.0, 1e-7)
@@ -102,7 +80,7 @@ def test_the_semiring_is_the_limit_of_low_temperatures(kernel: ModuleType, score
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_what_is_not_a_number_is_not_passed_over(kernel: ModuleType, which: int, temperature: float) -> None:
-    tensors, *rest = case(7, 0, 8, 2, False, False)
+    tensors, *rest = case((7, 0, 8, 2, False, False), num_rows=1, num_heads=2)
     tensors[which][0, 1, 3] = torch.nan
     y = kernel.tropical_attention(*(x.to(DEVICE) for x in tensors), True, temperature, *rest).isnan().cpu()
     assert y[0, 1, 3 if which == 0 else slice(3, None)].all()
@@ -155,7 +133,7 @@ def test_what_the_kernels_do_not_take_runs_blocked_and_says_so(monkeypatch: pyte
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_layer_runs_it_and_twice_gives_the_same_bits(rule: Rule, compiled: bool) -> None:
     assert takes_triton(torch.float32, torch.device("cuda"), 64)
-    tensors, *rest = case(200, 0, 64, 1, True, True)
+    tensors, *rest = case((200, 0, 64, 1, True, True), num_rows=1, num_heads=2)
     attend = torch.compile(tropical_attention, fullgraph=True) if compiled else tropical_attention
     first, second = (outcome(attend, tensors, rule, *rest) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
