@@ -194,6 +194,7 @@ def test_torch_compile_traces_forward_and_backward_without_a_break(
 
 def test_the_backend_is_told_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "HAS_TRITON", True)
+    monkeypatch.setattr(device, "major_capability", lambda _: 8)
     cpu, mixer = torch.device("cpu"), SimplicialAttention(MixerShape(16, 2, 1, 8), 4, 3)
     for dtype in WIDTHS:
         assert mixer.choose_backend("flash", False, 2, 16, dtype, cpu) == "simplicial blocked"
@@ -201,6 +202,8 @@ def test_the_backend_is_told_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> 
         assert mixer.choose_backend("reference", False, 2, 16, dtype, CUDA) == "reference"
     assert mixer.choose_backend("flash", False, 2, 16, torch.float64, CUDA) == "simplicial blocked"
     assert not takes_triton(torch.bfloat16, CUDA, simplicial.MAX_HEAD_DIM + 2)
+    monkeypatch.setattr(device, "major_capability", lambda _: 7)
+    assert not takes_triton(torch.bfloat16, CUDA, 8)
     monkeypatch.setattr(device, "HAS_TRITON", False)
     assert not takes_triton(torch.bfloat16, CUDA, 8)
 
