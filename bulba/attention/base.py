@@ -83,7 +83,7 @@ class AttentionContext:
 class Mixer(nn.Module, ABC):
     """Base class of the attentions: one file, one YAML in conf/attention/, one row of the contract tests.
 
-    capabilities: of the class; an instance that is made of other mixers has its own. counted_kernel: the one whose
+    capabilities: of the class; an instance may have its own, by its options or its parts. counted_kernel: the one whose
     products are the FLOPs of the mixer: `reference`, which computes nothing twice, or `flash` where that one does less
     work in the first place. reversible: its layers run on two streams, and the backward pass rebuilds their activations
     (bulba/model/reversible.py).

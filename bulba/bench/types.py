@@ -6,7 +6,8 @@ The model is rounded in Bulba as the file stores it, its activations as llama.cp
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,7 @@ from bulba.config.snapshot import write_json
 from bulba.data.datamodule import read_units
 from bulba.errors import ConfigError
 from bulba.export.architecture import Architecture, read_architecture
-from bulba.export.rounding import reference_model, round_activations, round_model, storages_of
+from bulba.export.rounding import reference_model, round_hidden, round_model, storages_of
 from bulba.export.types import GGUF_TYPES, GgufType, num_bytes, stored_type
 from bulba.stage.losses import bits_per_byte, per_token_losses
 from bulba.stage.pretrain import model_inputs
@@ -50,12 +51,11 @@ def measure_types(run: str = "last", types: list[str] | None = None, rows: int |
 
 def figures_of(opened: OpenedRun, architecture: Architecture, type: GgufType, rows: int | None) -> dict[str, float]:
     """mb: of all tensors. bits_per_weight: of them. bits_per_byte: of the validation text."""
-    sizes = [
-        (num_bytes(stored_type(tensor.storage, type, tensor.shape[-1]), size), size)
-        for tensor in architecture.tensors
-        for size in [int(np.prod(tensor.shape))]
-    ]
-    stored, weights = (sum(column) for column in zip(*sizes, strict=True))
+    stored, weights = 0, 0
+    for tensor in architecture.tensors:
+        size = math.prod(tensor.shape)
+        stored += num_bytes(stored_type(tensor.storage, type, tensor.shape[-1]), size)
+        weights += size
     return {
         "mb": stored / 1e6,
         "bits_per_weight": 8 * stored / weights,
@@ -72,10 +72,9 @@ def rounded_bits_per_byte(opened: OpenedRun, architecture: Architecture, type: G
     model.set_kernel("flash")
     nats, num_bytes_of_text = 0.0, 0
     token_bytes = torch.from_numpy(data.tokenizer.num_bytes_per_token())
-    head_type = stored_type("head", type, model.config["hidden_size"])
     for row in range(min(rows or data.val_sampler.num_units, data.val_sampler.num_units)):
         batch = read_units(data.val_sampler, row, 1)
-        hidden_BTH, targets_BT = round_activations(model(*model_inputs(batch)), head_type), batch["targets"]
+        hidden_BTH, targets_BT = round_hidden(model(*model_inputs(batch)), type), batch["targets"]
         nats += float(per_token_losses(hidden_BTH, model.head, targets_BT).sum(dtype=torch.float64))
         num_bytes_of_text += int((token_bytes[targets_BT.clamp(min=0)] * (targets_BT >= 0)).sum())
     return bits_per_byte(nats, num_bytes_of_text)

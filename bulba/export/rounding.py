@@ -88,6 +88,6 @@ def round_model(model: GPT, type: GgufType, storages: Mapping[str, Storage]) -> 
             module.register_forward_pre_hook(lambda _, inputs, own=own: (round_activations(inputs[0], own),))
 
 
-def rounded_logits(model: GPT, hidden: Tensor, type: GgufType) -> Tensor:
-    """The logits of a model that `round_model` has rounded, [..., H] -> [..., V]."""
-    return model.logits(round_activations(hidden, stored_type("head", type, hidden.shape[-1])))
+def round_hidden(hidden: Tensor, type: GgufType) -> Tensor:
+    """What the output matrix of a file of `type` is multiplied by, [..., H] -> [..., H]."""
+    return round_activations(hidden, stored_type("head", type, hidden.shape[-1]))

@@ -36,7 +36,7 @@ from bulba.export.gguf import file_metadata
 from bulba.export.hard_strings import HARD_STRINGS, PROMPTS
 from bulba.export.llama_cpp import LlamaCpp, open_llama_cpp
 from bulba.export.optional import need
-from bulba.export.rounding import reference_model, round_model, rounded_logits, storages_of
+from bulba.export.rounding import reference_model, round_hidden, round_model, storages_of
 from bulba.export.splits import splits_fault
 from bulba.export.types import GGUF_TYPES, GgufType, Storage
 from bulba.export.vocab import Vocab, read_vocab
@@ -239,7 +239,7 @@ def wide_divergence(report: Certificate) -> str | None:
 def forward(model: GPT, ids: list[int], type: GgufType) -> Logits:
     """Bulba's logits behind every token of one text, [T, V]."""
     hidden_BTH = model(torch.tensor([ids]))
-    return rounded_logits(model, hidden_BTH[0], type).numpy()
+    return model.logits(round_hidden(hidden_BTH[0], type)).numpy()
 
 
 def differences_sd(ours: Logits, theirs: Logits) -> NDArray[np.float64]:

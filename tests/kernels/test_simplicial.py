@@ -27,26 +27,8 @@ needs_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 @pytest.fixture
 def kernel() -> Iterator[ModuleType]:
-    with kernels("simplicial") as module, pytest.MonkeyPatch.context() as patch:
-        if DEVICE == "cpu":
-            leave_as_found(patch)
+    with kernels("simplicial") as module:
         yield module
-
-
-def leave_as_found(patch: pytest.MonkeyPatch) -> None:
-    """A function called by an interpreted kernel leaves triton.language patched, and nothing compiles after that."""
-    from triton.runtime import interpreter
-
-    def call(self: Any, *args: Any, **options: Any) -> Any:
-        if not self.fn.__module__.startswith("triton."):  # the kernel has what its own functions need
-            return self.rewrite()(*args, **options)
-        scope = interpreter._patch_lang(self.fn)
-        try:
-            return self.rewrite()(*args, **options)
-        finally:
-            scope.restore()
-
-    patch.setattr(interpreter.InterpretedFunction, "__call__", call)
 
 
 def case(
