@@ -18,8 +18,10 @@ CONTRACT: dict[str, dict[str, Any]] = {"hf": {}, "gguf": {"verify": False}}
 
 
 def load_format(name: str, **changes: Any) -> dict[str, dict[str, Any]]:
-    node: Any = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "export" / f"{name}.yaml"))
-    return {name: node | changes}
+    shared = OmegaConf.load(ROOT / "conf" / "export.yaml").export
+    config = OmegaConf.create({"export": {**shared, name: OmegaConf.load(ROOT / "conf" / "export" / f"{name}.yaml")}})
+    node: Any = OmegaConf.to_container(config, resolve=True)
+    return {name: node["export"][name] | changes}
 
 
 @pytest.fixture
