@@ -35,12 +35,12 @@ class StorageCounter(TorchDispatchMode):
     """Counts the bytes of every storage that is alive, by the kind of what it holds.
 
     peaks: for each phase of a step, the bytes by kind at the moment when they were most; `small` among them are those
-    of blocks below SMALL_BLOCK_BYTES that come and go.
+    of blocks below SMALL_BLOCK_BYTES that come and go. fused: the backward pass is compiled.
     """
 
-    def __init__(self, block_bytes: int = 1) -> None:
+    def __init__(self, block_bytes: int = 1, fused: bool = False) -> None:
         super().__init__()
-        self.block_bytes = block_bytes
+        self.block_bytes, self.fused = block_bytes, fused
         self.phase = "backward"
         self.peaks: dict[str, Counter[str]] = {}
         self._live: Counter[str] = Counter()
@@ -51,6 +51,10 @@ class StorageCounter(TorchDispatchMode):
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        # Inductor computes it where it is read, or over the tensor that it is made of. (What the forward pass keeps
+        # for the backward pass is stored all the same.)
+        if self.fused and self.phase == "backward" and is_pointwise(func):
+            return out
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self.add(leaf)
@@ -99,16 +103,23 @@ class StorageCounter(TorchDispatchMode):
         self._count(kind, -size)
 
 
+def is_pointwise(func: Any) -> bool:
+    """Whether an operator computes every number from the numbers at the same place."""
+    casts = (torch.ops.aten._to_copy.default, torch.ops.prims.convert_element_type.default)
+    return func in casts or torch.Tag.pointwise in func.tags
+
+
 def fused_chunk_loss(
     hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, train_head: bool, logit_cap: float | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The tensors that `chunk_loss` makes once it is compiled; their values mean nothing."""
     logits_NV = hidden_NH @ weight_VH.T
-    wide_NV = torch.empty_like(logits_NV, dtype=torch.promote_types(logits_NV.dtype, torch.float32))
-    del logits_NV
-    wide_NV = wide_NV.clone()  # with the one-hot target taken off
-    grad_NV = wide_NV.to(hidden_NH.dtype)
-    return wide_NV.new_zeros(()), grad_NV @ weight_VH, grad_NV.T @ hidden_NH if train_head else None
+    # In fp32 the probabilities and the gradient take the place of the logits; otherwise all three are there at once.
+    wide_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+    grad_NV = wide_NV.clone() if logit_cap is not None else wide_NV.to(hidden_NH.dtype)
+    loss = wide_NV.new_zeros(())
+    del wide_NV, logits_NV
+    return loss, grad_NV @ weight_VH, grad_NV.T @ hidden_NH if train_head else None
 
 
 def compiled_like(model: nn.Module) -> Callable[..., Tensor]:
