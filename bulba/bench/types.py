@@ -6,7 +6,9 @@ The model is rounded in Bulba as the file stores it, its activations as llama.cp
 
 from __future__ import annotations
 
+import copy
 import math
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -17,15 +19,23 @@ from bulba.checkpoint import find_checkpoint
 from bulba.config.snapshot import write_json
 from bulba.data.datamodule import read_units
 from bulba.errors import ConfigError
-from bulba.export.architecture import Architecture, read_architecture
-from bulba.export.rounding import reference_model, round_hidden, round_model, storages_of
-from bulba.export.types import GGUF_TYPES, GgufType, num_bytes, stored_type
+from bulba.export.architecture import GgufTensor, read_architecture
+from bulba.export.importance import measure_importances
+from bulba.export.rounding import reference_model, round_hidden, round_inputs, round_matrices
+from bulba.export.types import GGUF_TYPES, GgufType, Importances, num_bytes, stored_type, takes_importance
+from bulba.model.gpt import GPT
 from bulba.stage.losses import bits_per_byte, per_token_losses
 from bulba.stage.pretrain import model_inputs
 
 
-def measure_types(run: str = "last", types: list[str] | None = None, rows: int | None = None) -> None:
-    """Print the table and keep it in types.json of the run. types: None is all. rows: of validation, None is all."""
+def measure_types(
+    run: str = "last", types: list[str] | None = None, rows: int | None = None, imatrix: str | None = None
+) -> None:
+    """Print the table and keep it in types.json of the run.
+
+    types: None is all. rows: of validation, None is all. imatrix: a text for the importance matrix, not the
+    validation text; types that take one are then shown without and with it.
+    """
     chosen = list(types or GGUF_TYPES)
     unknown = [type for type in chosen if type not in GGUF_TYPES]
     if unknown:
@@ -33,14 +43,22 @@ def measure_types(run: str = "last", types: list[str] | None = None, rows: int |
     if rows is not None and rows < 1:
         raise ConfigError(f"rows={rows} must be at least 1.")
     opened = open_run(run)
-    architecture = read_architecture(find_checkpoint(opened.folder).folder, "a GGUF file")
-    figures = {type: figures_of(opened, architecture, type, rows) for type in GGUF_TYPES if type in chosen}
+    checkpoint = find_checkpoint(opened.folder).folder
+    tensors = read_architecture(checkpoint, "a GGUF file").tensors
+    model = reference_model(checkpoint)
+    weighed = measure_importances(checkpoint, opened.data.tokenizer, tensors, Path(imatrix)) if imatrix else {}
+    figures: dict[str, dict[str, float]] = {}
+    for type in GGUF_TYPES:
+        if type in chosen:
+            figures[type] = figures_of(opened, model, tensors, type, {}, rows)
+            if weighed and takes_importance(type):
+                figures[f"{type}, imatrix"] = figures_of(opened, model, tensors, type, weighed, rows)
     write_json(opened.folder / "types.json", figures)
     table = Table("type", "MB", "bits per weight", "bits per byte", "beside the first")
     first = next(iter(figures.values()))["bits_per_byte"]
-    for type, found in figures.items():
+    for name, found in figures.items():
         table.add_row(
-            type,
+            name,
             f"{found['mb']:,.1f}",
             f"{found['bits_per_weight']:.2f}",
             f"{found['bits_per_byte']:.4f}",
@@ -49,26 +67,34 @@ def measure_types(run: str = "last", types: list[str] | None = None, rows: int |
     Console().print(table)
 
 
-def figures_of(opened: OpenedRun, architecture: Architecture, type: GgufType, rows: int | None) -> dict[str, float]:
-    """mb: of all tensors. bits_per_weight: of them. bits_per_byte: of the validation text."""
+def figures_of(
+    opened: OpenedRun,
+    model: GPT,
+    tensors: list[GgufTensor],
+    type: GgufType,
+    importances: Importances,
+    rows: int | None,
+) -> dict[str, float]:
+    """mb: of all tensors. bits_per_weight: of them. bits_per_byte: of the first `rows` rows of the validation file."""
     stored, weights = 0, 0
-    for tensor in architecture.tensors:
+    for tensor in tensors:
         size = math.prod(tensor.shape)
         stored += num_bytes(stored_type(tensor.storage, type, tensor.shape[-1]), size)
         weights += size
+    rounded = copy.deepcopy(model)
+    round_matrices(rounded, type, tensors, importances)
+    round_inputs(rounded, type, tensors)
     return {
         "mb": stored / 1e6,
         "bits_per_weight": 8 * stored / weights,
-        "bits_per_byte": rounded_bits_per_byte(opened, architecture, type, rows),
+        "bits_per_byte": rounded_bits_per_byte(opened, rounded, type, rows),
     }
 
 
 @torch.inference_mode()
-def rounded_bits_per_byte(opened: OpenedRun, architecture: Architecture, type: GgufType, rows: int | None) -> float:
+def rounded_bits_per_byte(opened: OpenedRun, model: GPT, type: GgufType, rows: int | None) -> float:
     """Of the first `rows` rows of the validation file, None for all."""
     data = opened.data
-    model = reference_model(find_checkpoint(opened.folder).folder)
-    round_model(model, type, storages_of(architecture.tensors))
     model.set_kernel("flash")
     nats, num_bytes_of_text = 0.0, 0
     token_bytes = torch.from_numpy(data.tokenizer.num_bytes_per_token())

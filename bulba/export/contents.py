@@ -20,7 +20,7 @@ from bulba.export.tensor_file import TensorFile
 # Root mean square of the error over that of the weights: about twice what rounding costs weights drawn from a normal
 # distribution. Types that are not here, those of fewer bits, have OTHER_LIMIT.
 LIMITS = {"F32": 0.0, "F16": 1e-3, "BF16": 4e-3, "Q8_0": 0.012, "Q6_K": 0.04, "Q5_1": 0.08, "Q5_0": 0.09, "Q5_K": 0.08}
-LIMITS |= {"Q4_1": 0.16, "Q4_0": 0.18, "Q4_K": 0.16}
+LIMITS |= {"Q4_1": 0.16, "Q4_0": 0.18, "Q4_K": 0.16, "IQ4_NL": 0.16, "IQ4_XS": 0.16, "Q3_K": 0.32, "IQ3_S": 0.34}
 OTHER_LIMIT = 0.5
 # They say how numbers are stored; the tensors are looked at themselves.
 NOT_COMPARED = ("general.file_type", "general.quantization_version")

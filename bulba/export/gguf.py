@@ -6,7 +6,7 @@ the model. How numbers are stored is in bulba/export/types.py; a tied head is le
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name.
-It does not write IQ types or chat templates.
+It does not write chat templates.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from bulba.export.types import (
     GGUF_TYPES,
     LARGEST,
     GgufType,
+    Importances,
     TensorType,
     file_types,
     ggml_type,
     num_bytes,
     quantize,
     stored_type,
+    takes_importance,
     wanted_type,
 )
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
@@ -48,30 +50,44 @@ def export_gguf(
     type: GgufType,
     license: str | None = None,
     verify: bool = True,
+    imatrix: str | None = None,
 ) -> Path:
     """Write `OUT-TYPE.gguf` and prove in llama.cpp that it behaves as the checkpoint does.
 
     checkpoint: a checkpoint folder. tokenizer: its tokenizer.json. type: how matrices are stored. license: an SPDX
-    name for the metadata. verify: False leaves the proof out and says so.
+    name for the metadata. verify: False leaves the proof out and says so. imatrix: a text for the importance matrix
+    (bulba/export/importance.py), which is kept as `OUT-TYPE.imatrix.gguf`.
     Raises UnsupportedError for a model that llama.cpp has no architecture for, and ExportError for weights that do not
     fit the type or for a file that behaves otherwise; that file stays as `*.gguf.rejected`.
     """
     if type not in GGUF_TYPES:
         raise ConfigError(f"export.gguf.type={type} must be one of {', '.join(GGUF_TYPES)}.")
     need("gguf", "the GGUF export")
+    if imatrix is not None and not takes_importance(type):
+        raise ConfigError(f"export.gguf.imatrix does nothing for type={type}, which rounds too little: leave it out.")
     if verify:
         # Before minutes are spent on a file that cannot be checked.
         load_library()
     model = read_architecture(checkpoint, "a GGUF file")
     vocab = read_vocab(tokenizer)
     path = out.with_name(f"{out.name}-{type}.gguf")
+    importances: Importances = {}
+    about: dict[str, Any] = {"general.name": out.name} | ({"general.license": license} if license else {})
+    if imatrix is not None:
+        # Here, so that writing a file needs no torch.
+        from bulba.data.tokenizer import Tokenizer
+        from bulba.export.importance import imatrix_file, imatrix_metadata, measure_importances, write_imatrix
+
+        importances = measure_importances(checkpoint, Tokenizer.load(tokenizer), model.tensors, Path(imatrix))
+        about |= imatrix_metadata(path, importances, imatrix)
+        write_imatrix(imatrix_file(path), importances, Path(imatrix).name)
     with atomic_file(path) as temporary:
-        write_gguf(checkpoint, model, vocab, temporary, type, name=out.name, license=license)
+        write_gguf(checkpoint, model, vocab, temporary, type, about, importances)
         if verify:
             # Here, so that writing a file needs no torch.
             from bulba.export.verify import verify_gguf
 
-            verify_gguf(temporary, path, checkpoint, tokenizer, type)
+            verify_gguf(temporary, path, checkpoint, tokenizer, type, importances)
     if not verify:
         print(f"{path} was not tried in llama.cpp, because verify=false", flush=True)
     if model.difference:
@@ -85,10 +101,10 @@ def write_gguf(
     vocab: Vocab,
     path: Path,
     type: GgufType,
-    name: str,
-    license: str | None = None,
+    about: dict[str, Any],
+    importances: Importances,
 ) -> None:
-    """Write the file itself."""
+    """Write the file itself; about: metadata that is not the model's."""
     if len(vocab.tokens) != model.config["vocab_size"]:
         raise ExportError(
             f"the tokenizer has {len(vocab.tokens)} tokens and {checkpoint} {model.config['vocab_size']} rows: export "
@@ -98,7 +114,12 @@ def write_gguf(
     with TensorFile(checkpoint / "model.safetensors") as source:
         check_tensors(source.shapes, model.tensors, checkpoint, "a GGUF file")
         streams = [
-            TensorStream(source, tensor, stored_type(tensor.storage, type, tensor.shape[-1]))
+            TensorStream(
+                source,
+                tensor,
+                stored_type(tensor.storage, type, tensor.shape[-1]),
+                importances.get(tensor.name),
+            )
             for tensor in model.tensors
         ]
         fallback = [
@@ -113,7 +134,6 @@ def write_gguf(
                 flush=True,
             )
         writer = gguf.GGUFWriter(path, model.name)
-        about = {"general.name": name} | ({"general.license": license} if license else {})
         add_metadata(writer, about | file_metadata(model, vocab, type) | {"bulba.fallback": fallback})
         for stream in streams:
             writer.add_tensor_info(
@@ -183,6 +203,7 @@ class TensorStream:
     source: TensorFile
     tensor: GgufTensor
     type: TensorType
+    importance: Rows | None = None
 
     @property
     def nbytes(self) -> int:
@@ -192,7 +213,7 @@ class TensorStream:
         for part in self.tensor.parts:
             for rows in self.row_blocks(part):
                 # Not ndarray.tofile: its OSError does not say that the disk is full.
-                file.write(quantize(rows, self.type).data)
+                file.write(quantize(rows, self.type, self.importance).data)
 
     def row_blocks(self, part: Part) -> Iterator[Rows]:
         """Rows of a part in fp32, some at a time; ExportError for values that the type cannot hold."""

@@ -8,11 +8,13 @@ alone; a fault of the file moves them further. It does not imitate the order of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bulba.attention.hypercomplex import HypercomplexMixer
@@ -25,7 +27,7 @@ from bulba.export.types import (
     K_TYPES,
     SINGLE_TYPES,
     GgufType,
-    Storage,
+    Importances,
     TensorType,
     dequantize,
     quantize,
@@ -46,11 +48,11 @@ def reference_model(checkpoint: Path) -> GPT:
     return model.eval()
 
 
-def round_weights(x: Tensor, type: TensorType) -> Tensor:
-    """fp32 [n, width] -> the values that a file holds."""
+def round_weights(x: Tensor, type: TensorType, importance: NDArray[np.float32] | None = None) -> Tensor:
+    """fp32 [n, width] -> the values that a file holds; importance: as in `quantize`."""
     if type in SINGLE_TYPES:
         return round_activations(x, type)
-    return torch.from_numpy(dequantize(quantize(x.numpy(), type), type))
+    return torch.from_numpy(dequantize(quantize(x.numpy(), type, importance), type))
 
 
 def round_activations(x: Tensor, type: TensorType) -> Tensor:
@@ -69,22 +71,38 @@ def round_activations(x: Tensor, type: TensorType) -> Tensor:
     return (levels * (scale if is_k else scale.half().float())).flatten(-2)
 
 
-def storages_of(tensors: list[GgufTensor]) -> dict[str, Storage]:
-    """How the weights of the checkpoint are stored, by their names there."""
-    return {part.name: tensor.storage for tensor in tensors for part in tensor.parts if isinstance(part, Weight)}
+def tensors_by_weight(tensors: list[GgufTensor]) -> dict[str, GgufTensor]:
+    """The tensor of the file that holds each weight of the checkpoint, by its name there."""
+    return {part.name: tensor for tensor in tensors for part in tensor.parts if isinstance(part, Weight)}
 
 
-def round_model(model: GPT, type: GgufType, storages: Mapping[str, Storage]) -> None:
-    """Round every matrix of `model` in place, and from now on what they are multiplied by; storages: of the weights."""
+def matrices(model: GPT) -> Iterator[tuple[str, nn.Linear | nn.Embedding]]:
+    """Every matrix of a reference model, by its name in the checkpoint."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding) and module is not model.embed_positions:
+            yield f"{name}.weight" if module is model.lm_head else f"model.{name}.weight", module
+
+
+def round_matrices(model: GPT, type: GgufType, tensors: list[GgufTensor], importances: Importances) -> None:
+    """Make every matrix of `model` what a file of `type` holds; importances: those that the file was made with."""
     if type == "f32":
         return
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear | nn.Embedding) or module is model.embed_positions:
-            continue
-        storage = storages[f"{name}.weight" if module is model.lm_head else f"model.{name}.weight"]
-        own = stored_type(storage, type, module.weight.shape[-1])
-        module.weight.data = round_weights(module.weight.data, own)
+    by_weight = tensors_by_weight(tensors)
+    for name, module in matrices(model):
+        tensor, weight = by_weight[name], module.weight
+        own = stored_type(tensor.storage, type, weight.shape[-1])
+        weight.data = round_weights(weight.data, own, importances.get(tensor.name))
+
+
+def round_inputs(model: GPT, type: GgufType, tensors: list[GgufTensor]) -> None:
+    """Round, from now on, what the matrices of `model` are multiplied by, but for the output matrix."""
+    if type == "f32":
+        return
+    by_weight = tensors_by_weight(tensors)
+    for name, module in matrices(model):
+        storage = by_weight[name].storage
         if storage != "head":
+            own = stored_type(storage, type, module.weight.shape[-1])
             module.register_forward_pre_hook(lambda _, inputs, own=own: (round_activations(inputs[0], own),))
 
 

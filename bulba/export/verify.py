@@ -6,11 +6,11 @@
    text is cut (bulba/export/splits.py).
 3. Logits: llama.cpp continues `PROMPTS` by the likeliest token for 64 tokens. At each of these positions its logits
    are those of Bulba with weights and activations rounded to the file's type (bulba/export/rounding.py), up to
-   `limit_sd`: `FLOOR_SD`, or `NOISE_FACTOR` times what the rounding itself does to this model
-   (`rounding_noise_sd`) where that is more, because a last bit that differs makes later roundings differ.
+   `limit_sd`: `FLOOR_SD`, or `NOISE_FACTOR` times what rounding the activations does to this model where that is
+   more, because a last bit that differs makes later roundings differ.
 4. Text: the continuations are Bulba's own. The two may part only at a tie, where Bulba's logits of both tokens lie
-   within 2 (limit_sd + rounding_noise_sd): then, and only then, the bounds above explain it. Every such place is
-   reported.
+   within 2 (limit_sd + rounding_noise_sd), the latter of weights and activations together: then, and only then, the
+   bounds above explain it. Every such place is reported.
 
 All differences are the largest over the vocabulary, in standard deviations (sd) of that position's logits. A missing
 q/k permutation moves the logits of even an untrained model by 0.8 sd.
@@ -19,7 +19,6 @@ q/k permutation moves the logits of even an untrained model by 0.8 sd.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,16 +28,16 @@ from numpy.typing import NDArray
 
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError
-from bulba.export.architecture import Architecture, read_architecture
+from bulba.export.architecture import Architecture, GgufTensor, read_architecture
 from bulba.export.certificate import Certificate, Divergence
 from bulba.export.contents import metadata_fault, tensors_fault
 from bulba.export.gguf import file_metadata
 from bulba.export.hard_strings import HARD_STRINGS, PROMPTS
 from bulba.export.llama_cpp import LlamaCpp, open_llama_cpp
 from bulba.export.optional import need
-from bulba.export.rounding import reference_model, round_hidden, round_model, storages_of
+from bulba.export.rounding import reference_model, round_hidden, round_inputs, round_matrices
 from bulba.export.splits import splits_fault
-from bulba.export.types import GGUF_TYPES, GgufType, Storage
+from bulba.export.types import GGUF_TYPES, GgufType, Importances
 from bulba.export.vocab import Vocab, read_vocab
 from bulba.files import sha256_file
 from bulba.model.gpt import GPT
@@ -52,12 +51,15 @@ NOISE_FACTOR = 2.0
 PARAMS_PER_THREAD = 10_000_000  # a smaller model only waits for a second thread
 
 
-def verify_gguf(file: Path, path: Path, checkpoint: Path, tokenizer: Path, type: GgufType) -> Certificate:
+def verify_gguf(
+    file: Path, path: Path, checkpoint: Path, tokenizer: Path, type: GgufType, importances: Importances
+) -> Certificate:
     """Try `file` and write the certificate beside `path`, the name that the file is to have.
 
-    Raises ExportError that says where the two part; `file` then becomes `PATH.rejected`.
+    importances: that the file was made with. Raises ExportError that says where the two part; `file` then becomes
+    `PATH.rejected`.
     """
-    certificate = certify(file, path.name, checkpoint, tokenizer, type)
+    certificate = certify(file, path.name, checkpoint, tokenizer, type, importances)
     page = certificate.write(path)
     rejected = path.with_name(f"{path.name}.rejected")
     if certificate.fault:
@@ -71,7 +73,9 @@ def verify_gguf(file: Path, path: Path, checkpoint: Path, tokenizer: Path, type:
     return certificate
 
 
-def certify(file: Path, name: str, checkpoint: Path, tokenizer: Path, type: GgufType) -> Certificate:
+def certify(
+    file: Path, name: str, checkpoint: Path, tokenizer: Path, type: GgufType, importances: Importances
+) -> Certificate:
     """Hold a file against a checkpoint and its tokenizer.json; the file stays as it is."""
     model = read_architecture(checkpoint, "a GGUF file")
     certificate = Certificate(
@@ -86,7 +90,7 @@ def certify(file: Path, name: str, checkpoint: Path, tokenizer: Path, type: Gguf
     )
     vocab = read_vocab(tokenizer)
     certificate.fault = contents_fault(file, model, checkpoint, vocab, certificate) or behaviour_fault(
-        file, reference_model(checkpoint), storages_of(model.tensors), tokenizer, vocab, certificate
+        file, reference_model(checkpoint), model.tensors, importances, tokenizer, vocab, certificate
     )
     return certificate
 
@@ -111,7 +115,8 @@ def contents_fault(
 def behaviour_fault(
     file: Path,
     model: GPT,
-    storages: Mapping[str, Storage],
+    tensors: list[GgufTensor],
+    importances: Importances,
     tokenizer_json: Path,
     vocab: Vocab,
     certificate: Certificate,
@@ -137,7 +142,7 @@ def behaviour_fault(
             new_ids, theirs = llama.continue_greedily(prompts, steps)
     except ExportError as error:
         return str(error)
-    return check_logits(model, storages, tokenizer, prompts, new_ids, theirs, certificate)
+    return check_logits(model, tensors, importances, tokenizer, prompts, new_ids, theirs, certificate)
 
 
 def check_tokenizer(llama: LlamaCpp, tokenizer: Tokenizer, report: Certificate) -> str | None:
@@ -181,7 +186,8 @@ def special_fault(llama: LlamaCpp, tokenizer: Tokenizer, vocab: Vocab, report: C
 
 def check_logits(
     model: GPT,
-    storages: Mapping[str, Storage],
+    tensors: list[GgufTensor],
+    importances: Importances,
     tokenizer: Tokenizer,
     prompts: list[list[int]],
     new_ids: list[list[int]],
@@ -189,16 +195,22 @@ def check_logits(
     report: Certificate,
 ) -> str | None:
     """Parts 3 and 4: llama.cpp's new ids and their logits against Bulba's. The model stays rounded."""
-    texts = [prompt + new[:-1] for prompt, new in zip(prompts, new_ids, strict=True)]
-    exact = [forward(model, text, "f32")[-len(new) :] for text, new in zip(texts, new_ids, strict=True)]
-    round_model(model, report.type, storages)
-    ours = [forward(model, text, report.type)[-len(new) :] for text, new in zip(texts, new_ids, strict=True)]
-    noise = [differences_sd(a, b) for a, b in zip(exact, ours, strict=True)]
+
+    def logits_of(type: GgufType) -> list[Logits]:
+        return [
+            forward(model, prompt + new[:-1], type)[-len(new) :] for prompt, new in zip(prompts, new_ids, strict=True)
+        ]
+
+    exact = logits_of("f32")
+    round_matrices(model, report.type, tensors, importances)
+    exact_inputs = logits_of("f32")
+    round_inputs(model, report.type, tensors)
+    ours = logits_of(report.type)
     differences = [differences_sd(a, b) for a, b in zip(ours, theirs, strict=True)]
     report.num_prompts, report.num_positions = len(prompts), sum(map(len, differences))
-    report.rounding_noise_sd = float(np.concatenate(noise).max())
-    report.limit_sd = max(floor_sd(model, report.type), NOISE_FACTOR * report.rounding_noise_sd)
-    report.max_difference_sd = float(np.concatenate(differences).max())
+    report.rounding_noise_sd = largest_sd(exact, ours)
+    report.limit_sd = max(floor_sd(model, report.type), NOISE_FACTOR * largest_sd(exact_inputs, ours))
+    report.max_difference_sd = largest_sd(ours, theirs)
     for prompt, logits, new in zip(PROMPTS, exact, new_ids, strict=True):
         report.divergences += first_divergence(prompt, logits, new, tokenizer)
     return far_logits(differences, report) or wide_divergence(report)
@@ -245,6 +257,11 @@ def forward(model: GPT, ids: list[int], type: GgufType) -> Logits:
 def differences_sd(ours: Logits, theirs: Logits) -> NDArray[np.float64]:
     """Largest difference at each position, in standard deviations of `ours`: 2 x [T, V] -> [T]."""
     return np.abs(ours - theirs).max(-1).astype(np.float64) / ours.std(-1)
+
+
+def largest_sd(ours: list[Logits], theirs: list[Logits]) -> float:
+    """The largest of `differences_sd` over all prompts; NaN if there is one."""
+    return float(np.concatenate([differences_sd(a, b) for a, b in zip(ours, theirs, strict=True)]).max())
 
 
 def first_divergence(prompt: str, logits: Logits, ids: list[int], tokenizer: Tokenizer) -> list[Divergence]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bulba.checkpoint import check_whole, find_checkpoint
 from bulba.errors import ConfigError, ExportError
+from bulba.export.importance import read_imatrix
 from bulba.export.optional import need
 from bulba.export.run import find_tokenizer
 from bulba.export.types import GGUF_TYPES, GgufType, file_types
@@ -24,7 +25,9 @@ def verify_command(file: str, run: str = "last") -> None:
         raise ConfigError(f"there is no file {path}: name the GGUF file with file=PATH.")
     checkpoint = find_checkpoint(find_run(run))
     check_whole(checkpoint.folder)
-    certificate = certify(path, path.name, checkpoint.folder, find_tokenizer(checkpoint), type_of(path))
+    type, imatrix = made_with(path)
+    importances = read_imatrix(path.with_name(imatrix)) if imatrix else {}
+    certificate = certify(path, path.name, checkpoint.folder, find_tokenizer(checkpoint), type, importances)
     page = certificate.write(path)
     if certificate.fault:
         raise ExportError(
@@ -33,17 +36,22 @@ def verify_command(file: str, run: str = "last") -> None:
     tell(certificate, page)
 
 
-def type_of(path: Path) -> GgufType:
-    """How the file says that its matrices are stored; ConfigError for types that Bulba does not write."""
+def made_with(path: Path) -> tuple[GgufType, str | None]:
+    """How the file says that its matrices are stored, and the file of its importance matrix, None where it has none.
+
+    ConfigError for types that Bulba does not write.
+    """
     gguf: Any = need("gguf", "the check of a GGUF file")
     try:
-        field = gguf.GGUFReader(path).fields["general.file_type"]
+        fields = gguf.GGUFReader(path).fields
+        number = fields["general.file_type"].contents()
     except (ValueError, KeyError, IndexError) as error:
         raise ExportError(f"{path} is not a GGUF file that can be read ({error}): export the run again.") from error
     stored = {number: type for type, number in file_types().items()}
-    if field.contents() not in stored:
+    if number not in stored:
         raise ConfigError(
-            f"{path} has general.file_type {field.contents()}, and Bulba knows what rounding does only in "
+            f"{path} has general.file_type {number}, and Bulba knows what rounding does only in "
             f"{', '.join(GGUF_TYPES)}: verify a file of such a type."
         )
-    return stored[field.contents()]
+    imatrix = fields.get("quantize.imatrix.file")
+    return stored[number], imatrix and Path(imatrix.contents()).name

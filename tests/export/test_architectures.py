@@ -69,6 +69,11 @@ KINDS: list[tuple[str, GgufType, dict[str, Any]]] = [
     ("llama", "q5_k_m", {**WIDE, "intermediate_size": 96}),  # rows that fall back to q5_1 and q8_0
     ("qwen3", "q6_k", {**WIDE, "qk_norm": True, "tie_embeddings": False}),
     ("gpt2", "q4_k_m", {**GPT2, **WIDE, "num_kv_heads": 4}),
+    ("llama", "iq4_nl", {}),
+    ("llama", "iq4_xs", WIDE),
+    ("llama", "q3_k_m", {**WIDE, "num_layers": 4}),
+    ("qwen3", "iq3_s", {**WIDE, "qk_norm": True}),
+    ("llama", "iq3_xxs", {**WIDE, "intermediate_size": 96}),  # rows that fall back to iq4_nl
 ]
 
 

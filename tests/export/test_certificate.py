@@ -100,8 +100,8 @@ PLANTED: list[tuple[Change, str]] = [
 
 def fault_of(checkpoint: Path, tokenizer_json: Path, file: Path, change: Change, kind: GgufType = "f32") -> str | None:
     model, vocab = read_architecture(checkpoint, "a GGUF file"), read_vocab(tokenizer_json)
-    write_gguf(checkpoint, *change(model, vocab), file, kind, name="planted")
-    return certify(file, file.name, checkpoint, tokenizer_json, kind).fault
+    write_gguf(checkpoint, *change(model, vocab), file, kind, {}, {})
+    return certify(file, file.name, checkpoint, tokenizer_json, kind, {}).fault
 
 
 @pytest.mark.parametrize(("change", "sentence"), PLANTED)
@@ -173,7 +173,7 @@ def test_a_file_of_another_model_stays_and_the_exit_says_so(
 ) -> None:
     file, vocab = tmp_path / "mine.gguf", read_vocab(tokenizer_json)
     checkpoint = make_checkpoint()
-    write_gguf(checkpoint, read_architecture(checkpoint, "a GGUF file"), vocab, file, "f16", name="mine")
+    write_gguf(checkpoint, read_architecture(checkpoint, "a GGUF file"), vocab, file, "f16", {}, {})
     other = make_checkpoint(rope_base=5e4)
     shutil.copytree(tokenizer_json.parent, other.parent / "tokenizer")
     with pytest.raises(

@@ -188,7 +188,7 @@ def judge(tokenizer: Tokenizer, spoil: Any) -> tuple[str | None, Certificate]:
     ids, logits = own_logits(model, prompts, 3)
     spoil(ids, logits)
     report = Certificate("tiny-f32.gguf", "", "", "f32", "llama", "", "")
-    return check_logits(model, {}, tokenizer, prompts, ids, logits, report), report
+    return check_logits(model, [], {}, tokenizer, prompts, ids, logits, report), report
 
 
 def test_a_perfect_answer_passes(tokenizer: Tokenizer) -> None:
@@ -231,7 +231,7 @@ def test_a_tie_is_reported_and_accepted(tokenizer: Tokenizer) -> None:
     assert ids[0][0] in (first, twin)
     ids[0][0] = first + twin - ids[0][0]
     report = Certificate("tiny-f32.gguf", "", "", "f32", "llama", "", "")
-    assert check_logits(model, {}, tokenizer, prompts, ids, logits, report) is None
+    assert check_logits(model, [], {}, tokenizer, prompts, ids, logits, report) is None
     assert [(place.prompt, place.margin_sd) for place in report.divergences] == [(PROMPTS[0], 0.0)]
 
 
