@@ -2,9 +2,9 @@
 
     logits, present = model.onnx(input_ids, past)
 
-input_ids [B, T] int64; past and present as in bulba/export/onnx_state.py, P = 0 tokens for a prompt. Any B, T and P with
-P + T up to the model's max_seq_len. All in fp32. The graph is traced with kernel `reference`, the formulas written out,
-so that no kernel of torch's own is in it.
+input_ids [B, T] int64; past and present as in bulba/export/onnx_state.py, P = 0 tokens for a prompt. Any B, T and P
+with P + T up to the model's max_seq_len. All in fp32. The graph is traced with kernel `reference`, the formulas written
+out, so that no kernel of torch's own is in it.
 
 All rows of a batch have the same number of tokens: there is no padding mask. It does not sample, tokenize or quantize.
 """

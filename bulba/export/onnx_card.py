@@ -64,8 +64,8 @@ PAST_FACTS = """- `input_ids` [batch, length] int64: the new tokens, a prompt or
 - `past.LAYER.NAME` [batch, heads, past, width]: what the layers keep of the tokens before; none at first (past = 0),
   then what the pass before gave as `present.LAYER.NAME`, in the same order. Positions are counted from it."""
 
-NO_PAST_FACTS = """- `input_ids` [batch, length] int64: the whole text. Not all layers have a decode cache, so the graph takes no past
-  and every new token costs a pass over the text."""
+NO_PAST_FACTS = """- `input_ids` [batch, length] int64: the whole text. Not all layers have a decode cache, so the
+  graph takes no past and every new token costs a pass over the text."""
 
 
 def write_card(path: Path, name: str, model: GPT, tokenizer: Tokenizer, license: str | None) -> None:

@@ -97,15 +97,17 @@ class BucketState(State):
 
     def read(self, q_BNTL: Tensor, weights_NL: Tensor) -> Tensor:
         """As there: alpha^LCP of queries and the keys before them, times v; [B, N, T, E]."""
-        digits_BGPL, v_BGPE = self.tensors
-        repeats = q_BNTL.shape[1] // digits_BGPL.shape[1]
-        k_BNPL, v_BNPE = (x.repeat_interleave(repeats, 1) for x in (digits_BGPL, v_BGPE))
-        shared_BNTP = torch.ones_like(q_BNTL[..., :1], dtype=v_BGPE.dtype)
-        kernel_BNTP = weights_NL[:, 0, None, None] * shared_BNTP
+        # The past keeps its shape: ONNX takes a 0 in a new shape for "as before".
+        digits_BGPL, v_BGPE = (tensor[:, :, None] for tensor in self.tensors)
+        num_groups = digits_BGPL.shape[1]
+        q_BGRTL = q_BNTL.unflatten(1, (num_groups, -1))
+        weights_LGR11 = weights_NL.unflatten(0, (num_groups, -1)).movedim(-1, 0)[..., None, None]
+        shared_BGRTP: Tensor = torch.ones_like(v_BGPE[:, :, :, None, :, 0])
+        kernel_BGRTP = weights_LGR11[0] * shared_BGRTP
         for level in range(q_BNTL.shape[-1]):
-            shared_BNTP = shared_BNTP * (q_BNTL[..., level, None] == k_BNPL[..., None, :, level])
-            kernel_BNTP = kernel_BNTP + weights_NL[:, level + 1, None, None] * shared_BNTP
-        return kernel_BNTP @ v_BNPE
+            shared_BGRTP = shared_BGRTP * (q_BGRTL[..., level, None] == digits_BGPL[..., None, :, level])
+            kernel_BGRTP = kernel_BGRTP + weights_LGR11[level + 1] * shared_BGRTP
+        return (kernel_BGRTP @ v_BGPE).flatten(1, 2)
 
     def add(self, k_BGTL: Tensor, v_BGTE: Tensor) -> None:
         """As there."""

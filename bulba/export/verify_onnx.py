@@ -1,7 +1,7 @@
-"""The check of an ONNX graph in onnxruntime: Bulba's logits, in one pass and through the cache, and Bulba's greedy text.
+"""The check of an ONNX graph in onnxruntime: Bulba's logits, in one pass and through the cache, and its greedy text.
 
-Both sides compute in fp32. Rows are random tokens, so that every part of the vocabulary is met; the lengths go up to the
-context (at most LONGEST tokens), because what a trace takes for a constant shows only at another length.
+Both sides compute in fp32. Rows are random tokens, so that every part of the vocabulary is met; the lengths go up to
+the context (at most LONGEST tokens), because what a trace takes for a constant shows only at another length.
 """
 
 from __future__ import annotations
