@@ -91,7 +91,7 @@ class Int8Linear(nn.Module):
 def rounded(x_XI: Tensor) -> tuple[Tensor, Tensor]:
     """Each row in 8 bits, and the scale that gives it back: int8 [X, I], fp32 [X, 1]."""
     scale_X1 = (x_XI.abs().amax(-1, keepdim=True) / LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
-    return (x_XI / scale_X1).round().clamp(-128, 127).to(torch.int8), scale_X1
+    return (x_XI * (1 / scale_X1)).round().clamp(-128, 127).to(torch.int8), scale_X1
 
 
 def quantize_int8(model: GPT) -> None:

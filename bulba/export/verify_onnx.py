@@ -37,11 +37,13 @@ CASES: list[tuple[int, list[int]]] = [
 
 
 class Session:
-    """A graph in onnxruntime, and what it keeps of the tokens so far."""
+    """A graph in onnxruntime; num_threads: 0 for all cores."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, num_threads: int = 0) -> None:
         onnxruntime: Any = need("onnxruntime", "running an ONNX file", "onnx")
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._past_inputs = self._session.get_inputs()[1:]
 
     @property
