@@ -68,6 +68,7 @@ def export_onnx(checkpoint: Path, tokenizer: Path, out: Path, license: str | Non
 def write_graph(model: GPT, path: Path) -> None:
     """Trace `model` and write the graph to `path`, and its weights beside it where they are too large for one file."""
     graph: nn.Module
+    args: tuple[Any, ...]
     example = torch.zeros(TRACED_ROWS, TRACED_TOKENS, dtype=torch.int64)
     free: dict[int, str] = {0: "batch", 1: "length"}
     if decodes(model):
