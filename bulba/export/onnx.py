@@ -156,7 +156,7 @@ def _trace(graph: nn.Module, args: tuple[Any, ...], model: GPT, **settings: Any)
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UnsupportedError(
             f"this model cannot become an ONNX file: torch.onnx does not follow its layers ({kinds}) for every length "
-            f"of text ({reason}); it exports as Bulba's own checkpoint folder alone."
+            f"of text ({reason}); an INT8 folder (export=int8) and Bulba's own checkpoint folder hold it."
         ) from error
 
 

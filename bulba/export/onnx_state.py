@@ -137,8 +137,8 @@ def new_states(model: GPT, batch_size: int, num_tokens: int) -> list[State]:
         if type(cache) not in STATES:
             reason = LOOPS.get(type(cache), f"keeps a {type(cache).__name__} between tokens, which has no ONNX form")
             raise UnsupportedError(
-                f"this model cannot become an ONNX file: layer {index} ({type(mixer).__name__}) {reason}; it exports "
-                "as Bulba's own checkpoint folder alone."
+                f"this model cannot become an ONNX file: layer {index} ({type(mixer).__name__}) {reason}; an INT8 "
+                "folder (export=int8) and Bulba's own checkpoint folder hold it."
             )
         states.append(STATES[type(cache)].behind(cache, num_tokens))
     return states

@@ -87,7 +87,7 @@ def certify_onnx(path: Path, checkpoint: Path, model: GPT, tokenizer: Tokenizer)
         "decodes_with_past": session.decodes,
         "sha256": {file.name: sha256_file(file) for file in sorted(path.parent.glob(f"{path.name}*"))},
         "checkpoint_sha256": sha256_file(checkpoint / "model.safetensors"),
-        "versions": {name: version(name) for name in ("bulba", "torch", "onnx", "onnxscript", "onnxruntime")},
+        "versions": {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
     }
 
 

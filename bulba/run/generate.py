@@ -47,7 +47,7 @@ def generate_command(
 
 
 def load_writer(run: str, device: Device) -> tuple[GPT, Tokenizer]:
-    """The model that `run=` means, and its tokenizer; UnsupportedError for an INT8 folder beside a CPU."""
+    """The model that `run=` means, and its tokenizer; UnsupportedError for INT8 on another device."""
     folder = find_run(run)
     if is_int8(folder):
         if device not in ("auto", "cpu"):

@@ -22,13 +22,13 @@ def test_the_three_forms(small_run: Path, tmp_path: Path, capsys: pytest.Capture
     assert list(found) == ["fp32", "int8", "onnx"]
     fp32, int8, onnx = found.values()
     own = model_bits_per_byte(open_run(str(run)))
-    assert fp32["bits_per_byte"] == pytest.approx(own, rel=2e-2)  # documents here, packed rows there
+    assert fp32["bits_per_byte"] == pytest.approx(own, rel=0.1), own  # beginnings of documents here, all of them there
     assert onnx["bits_per_byte"] == pytest.approx(fp32["bits_per_byte"], rel=1e-5)
     assert 0 < abs(int8["bits_per_byte"] - fp32["bits_per_byte"]) < 0.01 * fp32["bits_per_byte"]
     assert 0 < onnx["max_logit_difference"] < 1e-3 < int8["max_logit_difference"]
     assert int8["size_bytes"] < fp32["size_bytes"] < onnx["size_bytes"]
     assert all(len(form["decode"]) == 2 and min(form["prefill"]) > 0 for form in found.values())
-    assert "largest logit difference" in capsys.readouterr().out
+    assert "1 thread" in capsys.readouterr().out
 
 
 def test_one_form_beside_fp32(small_run: Path, tmp_path: Path) -> None:
