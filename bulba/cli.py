@@ -158,6 +158,13 @@ def bench_types(settings: Settings = None) -> None:
     call(measure_types, settings)
 
 
+@bench.command(name="int8", help=help_text("bench-int8"))
+def bench_int8(settings: Settings = None) -> None:
+    from bulba.bench.int8 import bench_int8 as measure
+
+    call(measure, settings)
+
+
 @tokenizer.callback()
 def tokenizer_group() -> None:
     """Keeps `tokenizer` a group while it has one command."""

@@ -163,6 +163,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Чого коштує запуску кожен тип GGUF: розмір, біти на вагу, біти на байт перевірного тексту.",
         "ru": "Чего стоит запуску каждый тип GGUF: размер, биты на вес, биты на байт проверочного текста.",
     },
+    "bench-int8": {
+        "en": "fp32, INT8 and ONNX of a run side by side on a CPU: size, speed, bits per byte, logits.",
+        "be": "fp32, INT8 і ONNX запуску побач на працэсары: памер, хуткасць, біты на байт, лагіты.",
+        "uk": "fp32, INT8 і ONNX запуску поруч на процесорі: розмір, швидкість, біти на байт, логіти.",
+        "ru": "fp32, INT8 и ONNX запуска рядом на процессоре: размер, скорость, биты на байт, логиты.",
+    },
     "bench-position": {
         "en": "Loss of a run by position, up to times=4 its trained length, with RoPE as trained, linear and YaRN.",
         "be": "Страты запуску па месцы ў кантэксце, да times=4 вывучаных даўжынь, з RoPE як ёсць, linear і YaRN.",

@@ -41,6 +41,17 @@ class Vocab:
     pad_id: int | None
 
 
+def load_tokenizer(tokenizer_json: Path, num_rows: int, checkpoint: Path) -> Tokenizer:
+    """The tokenizer; ExportError where the model of `checkpoint` has another number of rows."""
+    loaded = Tokenizer.load(tokenizer_json)
+    if loaded.vocab_size != num_rows:
+        raise ExportError(
+            f"the tokenizer has {loaded.vocab_size} tokens and {checkpoint} {num_rows} rows: export with the tokenizer "
+            "that the model was trained with."
+        )
+    return loaded
+
+
 def read_vocab(tokenizer_json: Path) -> Vocab:
     """Read a tokenizer.json; ExportError names the first part that `llama-bpe` does not stand for."""
     spec = json.loads(tokenizer_json.read_text(encoding="utf-8"))

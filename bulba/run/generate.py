@@ -1,12 +1,15 @@
-"""`python -m bulba generate`: stream text from a run's newest checkpoint."""
+"""`python -m bulba generate`: stream text from a run's newest checkpoint, or from an INT8 folder."""
 
 from __future__ import annotations
 
 from bulba.checkpoint import CheckpointRef, find_checkpoint, load_model
 from bulba.data.tokenizer import Tokenizer
 from bulba.device import Device, choose_device
+from bulba.errors import UnsupportedError
+from bulba.export.int8 import is_int8, load_int8
 from bulba.export.run import find_tokenizer
 from bulba.generation.engine import SamplingOptions, generate
+from bulba.model.gpt import GPT
 from bulba.runs import find_run
 
 
@@ -36,13 +39,23 @@ def generate_command(
         seed=seed,
         cache=cache,
     )
-    checkpoint = resolve_checkpoint(run)
-    tokenizer = Tokenizer.load(find_tokenizer(checkpoint))
-    model = load_model(checkpoint.folder, choose_device(device))
+    model, tokenizer = load_writer(run, device)
     print(prompt, end="", flush=True)
     for piece in generate(model, tokenizer, prompt, sampling):
         print(piece, end="", flush=True)
     print()
+
+
+def load_writer(run: str, device: Device) -> tuple[GPT, Tokenizer]:
+    """The model that `run=` means, and its tokenizer; UnsupportedError for INT8 on another device."""
+    folder = find_run(run)
+    if is_int8(folder):
+        if device not in ("auto", "cpu"):
+            raise UnsupportedError(f"{folder} is an INT8 folder, which computes on a CPU alone: set device=cpu.")
+        return load_int8(folder), Tokenizer.load(folder)
+    checkpoint = find_checkpoint(folder)
+    tokenizer = Tokenizer.load(find_tokenizer(checkpoint))
+    return load_model(checkpoint.folder, choose_device(device)), tokenizer
 
 
 def resolve_checkpoint(run: str) -> CheckpointRef:
