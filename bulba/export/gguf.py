@@ -36,6 +36,7 @@ from bulba.export.types import (
     wanted_type,
 )
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
+from bulba.export.witness import call_witness, find_witness
 from bulba.files import atomic_file
 
 BLOCK_BYTES = 8 << 20  # how much of a tensor is in memory at once, as fp32
@@ -48,11 +49,13 @@ def export_gguf(
     type: GgufType,
     license: str | None = None,
     verify: bool = True,
+    llama_cpp: str | None = None,
 ) -> Path:
     """Write `OUT-TYPE.gguf` and prove in llama.cpp that it behaves as the checkpoint does.
 
     checkpoint: a checkpoint folder. tokenizer: its tokenizer.json. type: how matrices are stored. license: an SPDX
-    name for the metadata. verify: False leaves the proof out and says so.
+    name for the metadata. verify: False leaves the proof out and says so. llama_cpp: where its own converter is, to
+    be a second witness (bulba/export/witness.py); None for none.
     Raises UnsupportedError for a model that llama.cpp has no architecture for, and ExportError for weights that do not
     fit the type or for a file that behaves otherwise; that file stays as `*.gguf.rejected`.
     """
@@ -64,6 +67,7 @@ def export_gguf(
         load_library()
     model = read_architecture(checkpoint, "a GGUF file")
     vocab = read_vocab(tokenizer)
+    converter = find_witness(llama_cpp, type, model, verify) if llama_cpp is not None else None
     path = out.with_name(f"{out.name}-{type}.gguf")
     with atomic_file(path) as temporary:
         write_gguf(checkpoint, model, vocab, temporary, type, name=out.name, license=license)
@@ -71,11 +75,13 @@ def export_gguf(
             # Here, so that writing a file needs no torch.
             from bulba.export.verify import verify_gguf
 
-            verify_gguf(temporary, path, checkpoint, tokenizer, type)
+            certificate = verify_gguf(temporary, path, checkpoint, tokenizer, type)
     if not verify:
         print(f"{path} was not tried in llama.cpp, because verify=false", flush=True)
     if model.difference:
         print(f"{path.name} is of architecture {model.name}, and {model.difference}", flush=True)
+    if converter:
+        call_witness(converter, path, checkpoint, tokenizer, certificate, license)
     return path
 
 

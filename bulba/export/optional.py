@@ -8,11 +8,11 @@ from types import ModuleType
 from bulba.errors import ExportError
 
 
-def need(module: str, purpose: str) -> ModuleType:
-    """Import an optional library, or say how to install it."""
+def need(module: str, purpose: str, extra: str = "export") -> ModuleType:
+    """Import an optional library, or say how to install it: the extra of pyproject.toml that it belongs to."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ExportError(
-            f"{purpose} needs the Python package {module}, which is not installed: uv pip install 'bulba[export]'."
+            f"{purpose} needs the Python package {module}, which is not installed: uv pip install 'bulba[{extra}]'."
         ) from error
