@@ -158,6 +158,13 @@ def bench_types(settings: Settings = None) -> None:
     call(measure_types, settings)
 
 
+@bench.command(name="converter", help=help_text("bench-converter"))
+def bench_converter(settings: Settings = None) -> None:
+    from bulba.bench.converter import bench_converter as measure
+
+    call(measure, settings)
+
+
 @tokenizer.callback()
 def tokenizer_group() -> None:
     """Keeps `tokenizer` a group while it has one command."""

@@ -163,6 +163,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "Чого коштує запуску кожен тип GGUF: розмір, біти на вагу, біти на байт перевірного тексту.",
         "ru": "Чего стоит запуску каждый тип GGUF: размер, биты на вес, биты на байт проверочного текста.",
     },
+    "bench-converter": {
+        "en": "Time and memory of the direct GGUF writer beside llama.cpp's own converter: bench converter models=[aist,zubr]",
+        "be": "Час і памяць прамога запісу GGUF побач з уласным канвертарам llama.cpp: bench converter models=[aist,zubr]",
+        "uk": "Час і пам'ять прямого запису GGUF поряд із власним конвертером llama.cpp: bench converter models=[aist,zubr]",
+        "ru": "Время и память прямой записи GGUF рядом с собственным конвертером llama.cpp: bench converter models=[aist,zubr]",
+    },
     "bench-position": {
         "en": "Loss of a run by position, up to times=4 its trained length, with RoPE as trained, linear and YaRN.",
         "be": "Страты запуску па месцы ў кантэксце, да times=4 вывучаных даўжынь, з RoPE як ёсць, linear і YaRN.",

@@ -40,14 +40,19 @@ def run(script: Path, folder: Path, out: Path, type: str) -> Patch:
     """Convert a Hugging Face folder; ExportError where the converter is of another kind than this one expects."""
     module = load_script(script)
     patch = wrap(module, folder / "tokenizer.json")
-    sys.argv = [str(script), str(folder), "--outfile", str(out), "--outtype", type]
-    module.main()
+    convert(module, folder, out, type)
     if not patch.num_asked:
         raise ExportError(
             f"{script} wrote a file without asking {METHOD} which splitter its tokenizer has, so it took the tokenizer "
             "for one of another kind: use a newer llama.cpp."
         )
     return patch
+
+
+def convert(module: ModuleType, folder: Path, out: Path, type: str) -> None:
+    """Call the converter as its command line does."""
+    sys.argv = [str(module.__file__), str(folder), "--outfile", str(out), "--outtype", type]
+    module.main()
 
 
 def load_script(script: Path) -> ModuleType:

@@ -39,7 +39,7 @@ from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
 from bulba.export.witness import call_witness, find_witness
 from bulba.files import atomic_file
 
-BLOCK_BYTES = 8 << 20  # how much of a tensor is in memory at once, as fp32
+BLOCK_BYTES = 1 << 20  # how much of a tensor is in memory at once, as fp32; it stays in the cache of a core
 
 
 def export_gguf(
@@ -203,7 +203,7 @@ class TensorStream:
     def row_blocks(self, part: Part) -> Iterator[Rows]:
         """Rows of a part in fp32, some at a time; ExportError for values that the type cannot hold."""
         for rows in part.blocks(self.source, BLOCK_BYTES):
-            largest = np.abs(rows).max()
+            largest = max(rows.max(), -rows.min())
             # Not `>`: NaN must not pass.
             if not largest <= LARGEST[self.type]:
                 raise ExportError(

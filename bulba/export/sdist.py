@@ -42,6 +42,9 @@ def fetch_sdist() -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(temporary) / "archive.tar.gz"
         download(url, archive)
+        if folder.is_dir():
+            # Another process was faster, and may be reading there.
+            return folder
         with atomic_folder(folder) as unfinished:
             unpack(archive, unfinished)
     return folder
@@ -58,7 +61,9 @@ def archive_url() -> str:
         [*command, "--no-binary", PACKAGE], input=f"{PACKAGE}=={VERSION}", capture_output=True, text=True
     )
     if done.returncode:
-        raise ExportError(f"{ARCHIVE}.tar.gz was not found ({last_line(done.stderr)}): get a network, or {BY_HAND}.")
+        causes = [line.split("cause:", 1)[1] for line in done.stderr.splitlines() if "cause:" in line]
+        reason = last_line(causes[-1] if causes else done.stderr)
+        raise ExportError(f"{ARCHIVE}.tar.gz was not found ({reason}): get a network, or {BY_HAND}.")
     url = tomllib.loads(done.stdout)["packages"][0].get("sdist", {}).get("url")
     if url is None:
         raise ExportError(f"the package index of this machine has no {ARCHIVE}.tar.gz: {BY_HAND}.")

@@ -82,7 +82,8 @@ def call_witness(
     if witness.fault:
         raise ExportError(
             f"the converter of {converter.version} is no witness for {file.name}: {witness.fault}; {file.name} has "
-            f"passed its own check and stays, {page.name} has every difference, and another export.llama_cpp may do."
+            f"passed its own check and stays, and {page.name} has every difference; leave export.llama_cpp out, or "
+            "give it another version."
         )
     print(
         f"{converter.version} wrote the same {witness.num_equal_tensors} tensors, byte for byte; "
@@ -184,5 +185,7 @@ def metadata_fault(differences: list[Difference], ours: Mapping[str, Any]) -> st
     faults = [difference.describe() for difference in differences if difference.matters]
     mistaken = MISTAKEN.get(len(ours["tokenizer.ggml.tokens"]))
     if faults and mistaken and ours["general.architecture"] == "llama":
-        faults.append(f"it takes every Llama of {len(ours['tokenizer.ggml.tokens'])} tokens for {mistaken}")
+        faults.append(
+            f"it takes every Llama of {len(ours['tokenizer.ggml.tokens'])} tokens for {mistaken}, in every version"
+        )
     return ", and ".join(faults) or None
