@@ -1,8 +1,9 @@
 """The direct GGUF writer beside llama.cpp's own converter: `python -m bulba bench converter`.
 
 Presets with random weights and a made tokenizer are written by both, in turns, each time in a process of its own.
-`process` is the time from start to end with all imports, as somebody waits who calls the program; `work` is without
-them, as in an export, which has imported torch already. The Hugging Face folder that the converter reads is made
+`process` is the time from start to end with all imports, `work` the time behind them. `added to an export` is what a
+user of export.py waits for: that of the converter is its process, for it is a program of its own, that of the direct
+writer its work, for export.py has imported torch in any case. The Hugging Face folder that the converter reads is made
 beforehand and not counted. Peak memory is the highest RSS above that behind the imports.
 """
 
@@ -157,17 +158,19 @@ def run_program(words: Sequence[object]) -> Turn:
 
 
 def lines_of(turns: Sequence[tuple[Turn, Turn]]) -> list[list[str]]:
-    """Time of the process, time of the work, and peak: medians; a ratio is taken between turns of one round."""
+    """Times and peak of the converter and of ours: medians; a ratio is taken between turns of one round."""
+    figures = {
+        "process": [(theirs.process_s, ours.process_s) for theirs, ours in turns],
+        "work": [(theirs.work_s, ours.work_s) for theirs, ours in turns],
+        "added to an export": [(theirs.process_s, ours.work_s) for theirs, ours in turns],
+        "peak memory": [(theirs.peak_bytes / 2**20, ours.peak_bytes / 2**20) for theirs, ours in turns],
+    }
     lines = []
-    for what, name, unit, scale in (
-        ("process", "process_s", "s", 1.0),
-        ("work", "work_s", "s", 1.0),
-        ("peak memory", "peak_bytes", "MiB", 2.0**20),
-    ):
-        both = [[getattr(turn, name) / scale for turn in pair] for pair in turns]
-        medians = [statistics.median(figures) for figures in zip(*both, strict=True)]
-        ratios = [theirs / ours for theirs, ours in both]
+    for what, pairs in figures.items():
+        is_memory = what == "peak memory"
+        medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
+        shown = [f"{figure:,.0f} MiB" if is_memory else f"{figure:,.2f} s" for figure in medians]
+        ratios = [theirs / ours for theirs, ours in pairs]
         ratio = f"{statistics.median(ratios):.1f}x ({min(ratios):.1f} to {max(ratios):.1f})"
-        shown = [f"{figure:,.2f} {unit}" if unit == "s" else f"{figure:,.0f} {unit}" for figure in medians]
-        lines.append([what, *shown, f"{ratio} {'as fast' if unit == 's' else 'smaller'}"])
+        lines.append([what, *shown, f"{ratio} {'smaller' if is_memory else 'as fast'}"])
     return lines

@@ -5,7 +5,8 @@ model is to llama.cpp (bulba/export/architecture.py), block of rows by block of 
 the model. How numbers are stored is in bulba/export/types.py; a tied head is left out.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
-Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name.
+Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name, and llama.cpp's own converter
+can be asked for the same file (bulba/export/witness.py).
 It does not write IQ types or chat templates.
 """
 
@@ -40,6 +41,9 @@ from bulba.export.witness import call_witness, find_witness
 from bulba.files import atomic_file
 
 BLOCK_BYTES = 1 << 20  # how much of a tensor is in memory at once, as fp32; it stays in the cache of a core
+
+# llama.cpp looks for them in general.name and changes special tokens (llama-vocab.cpp); without Phi-3's it fails.
+NAMES_OF_OTHERS = ("phi-3", "phi3", "modern-bert")
 
 
 def export_gguf(
@@ -119,8 +123,9 @@ def write_gguf(
                 flush=True,
             )
         writer = gguf.GGUFWriter(path, model.name)
-        about = {"general.name": name} | ({"general.license": license} if license else {})
-        add_metadata(writer, about | file_metadata(model, vocab, type) | {"bulba.fallback": fallback})
+        add_metadata(
+            writer, description(name, license) | file_metadata(model, vocab, type) | {"bulba.fallback": fallback}
+        )
         for stream in streams:
             writer.add_tensor_info(
                 stream.tensor.name,
@@ -137,6 +142,16 @@ def write_gguf(
                 writer.write_tensor_data(stream)
         finally:
             writer.close()
+
+
+def description(name: str, license: str | None) -> dict[str, Any]:
+    """What readers are shown: the name, unless llama.cpp would take the model for another because of it."""
+    found = {"general.name": name, "general.license": license}
+    taken = [part for part in NAMES_OF_OTHERS if part in name.lower()]
+    if taken:
+        print(f"{name} contains {taken[0]}, by which llama.cpp knows another model: the file has no general.name")
+        found["general.name"] = None
+    return {key: value for key, value in found.items() if value}
 
 
 def file_metadata(model: Architecture, vocab: Vocab, type: GgufType) -> dict[str, Any]:
