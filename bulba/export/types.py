@@ -81,6 +81,12 @@ def has_more_bits(layer: int, num_layers: int) -> bool:
 
 def quantize(rows: NDArray[np.float32], type: TensorType) -> NDArray[Any]:
     """fp32 [n, width] -> the bytes of a file, or numbers for single types; width is a whole number of blocks."""
+    if type == "f16":
+        # torch rounds as numpy does, to the nearest and ties to even, with the processor's own instruction.
+        import torch
+
+        halves: NDArray[np.float16] = torch.from_numpy(np.ascontiguousarray(rows)).to(torch.float16).numpy()
+        return halves
     if type not in K_TYPES:
         stored: NDArray[Any] = need("gguf.quants", "the GGUF export").quantize(rows, ggml_type(type))
         return np.ascontiguousarray(stored)
