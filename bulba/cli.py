@@ -165,6 +165,13 @@ def bench_int8(settings: Settings = None) -> None:
     call(measure, settings)
 
 
+@bench.command(name="converter", help=help_text("bench-converter"))
+def bench_converter(settings: Settings = None) -> None:
+    from bulba.bench.converter import bench_converter as measure
+
+    call(measure, settings)
+
+
 @tokenizer.callback()
 def tokenizer_group() -> None:
     """Keeps `tokenizer` a group while it has one command."""

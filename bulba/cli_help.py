@@ -169,6 +169,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "uk": "fp32, INT8 і ONNX запуску поруч на процесорі: розмір, швидкість, біти на байт, логіти.",
         "ru": "fp32, INT8 и ONNX запуска рядом на процессоре: размер, скорость, биты на байт, логиты.",
     },
+    "bench-converter": {
+        "en": "Time and memory of the direct GGUF writer beside llama.cpp's own converter: bench converter models=[aist,zubr]",
+        "be": "Час і памяць прамога запісу GGUF побач з уласным канвертарам llama.cpp: bench converter models=[aist,zubr]",
+        "uk": "Час і пам'ять прямого запису GGUF поряд із власним конвертером llama.cpp: bench converter models=[aist,zubr]",
+        "ru": "Время и память прямой записи GGUF рядом с собственным конвертером llama.cpp: bench converter models=[aist,zubr]",
+    },
     "bench-position": {
         "en": "Loss of a run by position, up to times=4 its trained length, with RoPE as trained, linear and YaRN.",
         "be": "Страты запуску па месцы ў кантэксце, да times=4 вывучаных даўжынь, з RoPE як ёсць, linear і YaRN.",

@@ -95,6 +95,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def user_cache() -> Path:
+    """Where Bulba keeps what can be fetched or made again: `bulba` in XDG_CACHE_HOME, else in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bulba"
+
+
 def sync_file(path: Path) -> None:
     """Wait until a file's bytes are on the disk."""
     with path.open("rb") as file:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bulba.attention.base import Kernel
 from bulba.errors import ConfigError, UnsupportedError
+from bulba.files import user_cache
 
 if TYPE_CHECKING:
     from bulba.model.gpt import GPT
@@ -176,6 +177,5 @@ def keep_compiled_code(folder: str | None) -> None:
         folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     # torch writes its own default into the environment as soon as its compiler is imported.
     if folder is None or folder == default_cache_dir():
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = str(Path(base) / "bulba" / "compile")
+        folder = str(user_cache() / "compile")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder).expanduser().absolute())

@@ -62,3 +62,15 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Pat
     assert done.returncode == 0, done.stderr
     (run.parent / "small.log").write_text(done.stdout, encoding="utf-8")
     return run
+
+
+@pytest.fixture(scope="session")
+def sdist() -> Path:
+    """The converter of llama.cpp out of the source of llama-cpp-python: fetched once, then in the user's cache."""
+    from bulba.errors import ExportError
+    from bulba.export.sdist import fetch_sdist
+
+    try:
+        return fetch_sdist()
+    except ExportError as error:
+        pytest.skip(str(error))

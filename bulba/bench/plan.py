@@ -23,17 +23,17 @@ from omegaconf import open_dict
 from rich.console import Console
 from rich.table import Table
 
+from bulba.bench.memory import reset_peak, status_bytes
 from bulba.config.build import build
 from bulba.config.overrides import check, expand
 from bulba.data.datamodule import TextData
 from bulba.device import choose_device
-from bulba.errors import BulbaError, UnsupportedError
+from bulba.errors import BulbaError
 from bulba.run.predict import predict_memory
 from bulba.run.train import train
 
 # glibc maps blocks from this size on one by one, and gives them back when they are freed.
 MMAP_THRESHOLD = "MALLOC_MMAP_THRESHOLD_"
-STATUS = Path("/proc/self/status")
 BATCH_16 = "data.batch_size=16 data.micro_batch_size=16"
 CASES = (
     "mode=eager optimizer=adamw data.micro_batch_size=8",
@@ -119,10 +119,9 @@ def start_measuring(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    if not STATUS.exists():
-        raise UnsupportedError("the memory of a process is read from /proc, which this system has not: use Linux.")
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    reset_peak()
     return status_bytes("RssAnon")
 
 
@@ -131,12 +130,6 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return status_bytes("VmHWM") - status_bytes("RssFile") - status_bytes("RssShmem")
-
-
-def status_bytes(name: str) -> int:
-    """A figure of /proc/self/status."""
-    lines = STATUS.read_text(encoding="ascii").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":

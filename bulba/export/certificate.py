@@ -23,6 +23,65 @@ class Divergence:
 
 
 @dataclass
+class Difference:
+    """A key of the metadata as it stands in our file and in the converter's; None where it is absent.
+
+    matters: llama.cpp behaves otherwise for it.
+    """
+
+    key: str
+    ours: str | None
+    theirs: str | None
+    matters: bool
+
+    def describe(self) -> str:
+        if self.theirs is None:
+            return f"it lacks {self.key}, which is {self.ours} in ours"
+        if self.ours is None:
+            return f"it adds {self.key}, {self.theirs}"
+        return f"its {self.key} is {self.theirs} where ours is {self.ours}"
+
+
+@dataclass
+class Witness:
+    """What llama.cpp's own converter made of the same checkpoint; `fault` is None where its file is ours.
+
+    version, layout, sha256: which converter (bulba/export/converter.py). class_name: whose method was wrapped.
+    splitter_named_by: `it`, or `Bulba` where the converter did not know the tokenizer.
+    """
+
+    version: str = ""
+    layout: str = ""
+    sha256: str = ""
+    class_name: str = ""
+    splitter_named_by: str = ""
+    num_equal_tensors: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    fault: str | None = None
+
+    def to_markdown(self) -> list[str]:
+        """Its lines of the page."""
+        return [
+            "",
+            "## Second witness",
+            "",
+            f"The converter of {self.version} (SHA-256 of its files `{self.sha256}`) "
+            + (f"is no witness: {self.fault}." if self.fault else "wrote the same model."),
+            "",
+            f"{self.num_equal_tensors} tensors are the same bytes. Its classes are in: {self.layout}; the splitter was "
+            f"named by {'Bulba' if self.splitter_named_by == 'Bulba' else 'the converter'} (class {self.class_name}).",
+            "",
+            "| key that differs | here | there | llama.cpp behaves |",
+            "| --- | --- | --- | --- |",
+            *(
+                f"| `{each.key}` | {each.ours or 'absent'} | {each.theirs or 'absent'} | "
+                f"{'otherwise' if each.matters else 'alike'} |"
+                for each in self.differences
+            ),
+        ]
+
+
+@dataclass
 class Certificate:
     """`fault` is None where the file passed; what comes behind the part that failed was not looked at."""
 
@@ -49,6 +108,7 @@ class Certificate:
     rounding_noise_sd: float = 0.0
     divergences: list[Divergence] = field(default_factory=list)
     fault: str | None = None
+    witness: Witness | None = None  # where one was asked for
 
     def to_json(self) -> str:
         """As JSON, which has no NaN: a figure that is none becomes null."""
@@ -86,7 +146,7 @@ class Certificate:
             f"| SHA-256 of the file | `{self.sha256}` |",
             f"| SHA-256 of model.safetensors | `{self.checkpoint_sha256}` |",
         ]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *(self.witness.to_markdown() if self.witness else [])]) + "\n"
 
     def write(self, path: Path) -> Path:
         """Both files beside `path`; returns the one for readers."""

@@ -5,7 +5,8 @@ model is to llama.cpp (bulba/export/architecture.py), block of rows by block of 
 the model. How numbers are stored is in bulba/export/types.py; a tied head is left out.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
-Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name.
+Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name, and llama.cpp's own converter
+can be asked for the same file (bulba/export/witness.py).
 It does not write chat templates.
 """
 
@@ -38,9 +39,13 @@ from bulba.export.types import (
     wanted_type,
 )
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
+from bulba.export.witness import call_witness, find_witness
 from bulba.files import atomic_file
 
-BLOCK_BYTES = 8 << 20  # how much of a tensor is in memory at once, as fp32
+BLOCK_BYTES = 1 << 20  # how much of a tensor is in memory at once, as fp32; it stays in the cache of a core
+
+# llama.cpp looks for them in general.name and changes special tokens (llama-vocab.cpp); without Phi-3's it fails.
+NAMES_OF_OTHERS = ("phi-3", "phi3", "modern-bert")
 
 
 def export_gguf(
@@ -51,12 +56,14 @@ def export_gguf(
     license: str | None = None,
     verify: bool = True,
     imatrix: str | None = None,
+    llama_cpp: str | None = None,
 ) -> Path:
     """Write `OUT-TYPE.gguf` and prove in llama.cpp that it behaves as the checkpoint does.
 
     checkpoint: a checkpoint folder. tokenizer: its tokenizer.json. type: how matrices are stored. license: an SPDX
     name for the metadata. verify: False leaves the proof out and says so. imatrix: a text for the importance matrix
-    (bulba/export/importance.py), which is kept as `OUT-TYPE.imatrix.gguf`.
+    (bulba/export/importance.py), which is kept as `OUT-TYPE.imatrix.gguf`; None for none. llama_cpp: where its own
+    converter is, to be a second witness (bulba/export/witness.py); None for none.
     Raises UnsupportedError for a model that llama.cpp has no architecture for, and ExportError for weights that do not
     fit the type or for a file that behaves otherwise; that file stays as `*.gguf.rejected`.
     """
@@ -70,9 +77,10 @@ def export_gguf(
         load_library()
     model = read_architecture(checkpoint, "a GGUF file")
     vocab = read_vocab(tokenizer)
+    converter = find_witness(llama_cpp, type, model, verify) if llama_cpp is not None else None
     path = out.with_name(f"{out.name}-{type}.gguf")
     importances: Importances = {}
-    about: dict[str, Any] = {"general.name": out.name} | ({"general.license": license} if license else {})
+    about = description(out.name, license)
     if imatrix is not None:
         # Here, so that writing a file needs no torch.
         from bulba.data.tokenizer import Tokenizer
@@ -87,11 +95,13 @@ def export_gguf(
             # Here, so that writing a file needs no torch.
             from bulba.export.verify import verify_gguf
 
-            verify_gguf(temporary, path, checkpoint, tokenizer, type, importances)
+            certificate = verify_gguf(temporary, path, checkpoint, tokenizer, type, importances)
     if not verify:
         print(f"{path} was not tried in llama.cpp, because verify=false", flush=True)
     if model.difference:
         print(f"{path.name} is of architecture {model.name}, and {model.difference}", flush=True)
+    if converter:
+        call_witness(converter, path, checkpoint, tokenizer, certificate, license)
     return path
 
 
@@ -151,6 +161,16 @@ def write_gguf(
                 writer.write_tensor_data(stream)
         finally:
             writer.close()
+
+
+def description(name: str, license: str | None) -> dict[str, Any]:
+    """What readers are shown: the name, unless llama.cpp would take the model for another because of it."""
+    found = {"general.name": name, "general.license": license}
+    taken = [part for part in NAMES_OF_OTHERS if part in name.lower()]
+    if taken:
+        print(f"{name} contains {taken[0]}, by which llama.cpp knows another model: the file has no general.name")
+        found["general.name"] = None
+    return {key: value for key, value in found.items() if value}
 
 
 def file_metadata(model: Architecture, vocab: Vocab, type: GgufType) -> dict[str, Any]:
@@ -218,7 +238,7 @@ class TensorStream:
     def row_blocks(self, part: Part) -> Iterator[Rows]:
         """Rows of a part in fp32, some at a time; ExportError for values that the type cannot hold."""
         for rows in part.blocks(self.source, BLOCK_BYTES):
-            largest = np.abs(rows).max()
+            largest = max(rows.max(), -rows.min())
             # Not `>`: NaN must not pass.
             if not largest <= LARGEST[self.type]:
                 raise ExportError(

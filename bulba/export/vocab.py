@@ -55,6 +55,19 @@ def load_tokenizer(tokenizer_json: Path, num_rows: int, checkpoint: Path) -> Tok
 def read_vocab(tokenizer_json: Path) -> Vocab:
     """Read a tokenizer.json; ExportError names the first part that `llama-bpe` does not stand for."""
     spec = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+    check_llama_bpe(spec, tokenizer_json)
+    model = spec["model"]
+    added = spec["added_tokens"]
+    tokens = _tokens(model["vocab"], {token["id"]: token["content"] for token in added}, tokenizer_json)
+    control = frozenset(token["id"] for token in added if token["special"])
+    user_defined = frozenset(token["id"] for token in added) - control
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    loaded = Tokenizer.load(tokenizer_json)
+    return Vocab(tokens, control, user_defined, merges, loaded.bos_id, loaded.eos_id, loaded.pad_id)
+
+
+def check_llama_bpe(spec: dict[str, Any], source: Path) -> None:
+    """ExportError names the first part of a tokenizer.json, read from `source`, that `llama-bpe` does not stand for."""
     model = spec["model"]
     splitter, byte_level = _split_steps(spec.get("pre_tokenizer"))
     checks = (
@@ -72,16 +85,9 @@ def read_vocab(tokenizer_json: Path) -> Vocab:
     for name, got, expected in checks:
         if got != expected:
             raise ExportError(
-                f"{tokenizer_json} cannot become a GGUF vocabulary: its {name} is {got!r} and llama.cpp's "
+                f"{source} cannot become a GGUF vocabulary: its {name} is {got!r} and llama.cpp's "
                 f"{PRE_TOKENIZER} needs {expected!r}; train the model with a tokenizer of conf/tokenizer."
             )
-    added = spec["added_tokens"]
-    tokens = _tokens(model["vocab"], {token["id"]: token["content"] for token in added}, tokenizer_json)
-    control = frozenset(token["id"] for token in added if token["special"])
-    user_defined = frozenset(token["id"] for token in added) - control
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    loaded = Tokenizer.load(tokenizer_json)
-    return Vocab(tokens, control, user_defined, merges, loaded.bos_id, loaded.eos_id, loaded.pad_id)
 
 
 def _tokens(vocab: dict[str, int], added: dict[int, str], source: Path) -> list[str]:

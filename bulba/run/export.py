@@ -7,15 +7,20 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from bulba.config.build import to_plain
+from bulba.errors import ConfigError
 from bulba.export.run import export
 from bulba.runs import find_run
 
-SHARED = ("license",)  # settings that formats take from `export` itself
+SHARED = ("license", "llama_cpp")  # settings that formats take from `export` itself
 
 
 def export_run(config: DictConfig) -> list[Path]:
     """Write the formats of `config.export` for the run or checkpoint `config.run`; returns what was written."""
-    formats = {name: node for name, node in to_plain(config)["export"].items() if name not in SHARED}
+    settings = to_plain(config)["export"]
+    formats = {name: node for name, node in settings.items() if name not in SHARED}
+    for name in SHARED:
+        if settings[name] is not None and not any(name in node for node in formats.values()):
+            raise ConfigError(f"export.{name} does nothing for {', '.join(formats)}: leave it out.")
     written = export(find_run(config.run), formats, None if config.out is None else Path(config.out))
     for path in written:
         print(f"written: {path}", flush=True)

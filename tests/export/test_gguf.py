@@ -113,6 +113,14 @@ def test_metadata(checkpoint: Path, tokenizer_json: Path, tokenizer: Tokenizer, 
     }
 
 
+def test_a_name_by_which_llama_cpp_knows_another_model_is_left_out(
+    checkpoint: Path, tokenizer_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = export_gguf(checkpoint, tokenizer_json, tmp_path / "My-Phi3", "f32")
+    assert "general.name" not in metadata(path)
+    assert "My-Phi3 contains phi3, by which llama.cpp knows another model" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_f32_tensors_are_the_weights(
     make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, tied: bool
