@@ -21,8 +21,10 @@ from bulba.checkpoint import check_fits, load_weights
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.architecture import Architecture, Filled, Weight, check_tensors, read_architecture, write_out
+from bulba.export.card import card
 from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.remote_code import modelling_code
+from bulba.export.run_facts import Facts, read_facts
 from bulba.export.verify_hf import verify_hf
 from bulba.files import atomic_folder
 from bulba.model.gpt import GPT
@@ -31,27 +33,6 @@ HfDtype = Literal["float32", "bfloat16", "float16"]
 # By the architecture of llama.cpp: the class of transformers with the same layers, and its model_type.
 CLASSES = {"llama": ("LlamaForCausalLM", "llama"), "qwen3": ("Qwen3ForCausalLM", "qwen3")}
 FORMAT = "a Hugging Face folder"
-CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
-{license}---
-
-# {name}
-
-A language model trained with Bulba: {num_layers} {kind} layers of width {hidden_size}, {vocab_size} tokens, context of
-{max_seq_len} tokens, weights in {dtype}.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-model = AutoModelForCausalLM.from_pretrained("{folder}")
-ids = tokenizer("Аднойчы", return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids, max_new_tokens=50)[0]))
-```
-
-It continues texts and is not a chat model. The tokenizer puts text into Unicode normal form C.
-"""
 
 
 def export_hf(
@@ -80,7 +61,7 @@ def export_hf(
     else:
         weights, config, code = own_weights(checkpoint, sizes), own_config(sizes, dtype), modelling_code(sizes)
     weights = {name: cast_weight(name, weight, getattr(torch, dtype)) for name, weight in weights.items()}
-    folder = out.with_name(f"{out.name}-hf")
+    folder, facts = out.with_name(f"{out.name}-hf"), read_facts(checkpoint)
     special = {"bos_token_id": loaded.bos_id, "eos_token_id": loaded.eos_id, "pad_token_id": loaded.pad_id}
     with atomic_folder(folder) as temporary:
         save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
@@ -88,16 +69,18 @@ def export_hf(
         for name, text in code.items():
             (temporary / name).write_text(text, encoding="utf-8")
         _write_json(temporary / "config.json", config | special)
-        _write_json(temporary / "generation_config.json", special)
-        card = CARD.format(
+        _write_json(temporary / "generation_config.json", generation_config(facts) | special)
+        facts |= {"weights_bytes": (temporary / "model.safetensors").stat().st_size, "dtype": dtype}
+        page = card(
+            facts | {"bos": loaded.bos_token, "eos": loaded.eos_token},
             name=out.name,
             folder=folder.name,
-            kind=model.name.capitalize() if model else "Bulba",
-            dtype=dtype,
-            **{key: sizes[key] for key in ("num_layers", "hidden_size", "vocab_size", "max_seq_len")},
-            license=f"license: {license}\n" if license else "",
+            license=license,
+            kind="base",
+            has_code=bool(code),
+            uses_cache=config["use_cache"],
         )
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        (temporary / "README.md").write_text(page, encoding="utf-8")
         if verify:
             worst = verify_hf(temporary, checkpoint, loaded, getattr(torch, dtype))
             print(
@@ -149,6 +132,18 @@ def own_config(sizes: dict[str, Any], dtype: HfDtype) -> dict[str, Any]:
         "dtype": dtype,
         "torch_dtype": dtype,
     }
+
+
+def generation_config(facts: Facts) -> dict[str, Any]:
+    """How generate() draws when it is not told: as the run drew its samples, else greedily; to the end of the context
+    at most."""
+    sampling = facts.get("sampling")
+    if sampling is None:
+        return {"max_length": facts["max_seq_len"]}
+    if sampling["temperature"] == 0:
+        return {"max_new_tokens": sampling["max_new_tokens"]}
+    # Without top_k transformers would take 50.
+    return {"do_sample": True, "top_k": 0, **sampling}
 
 
 def cast_weight(name: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
