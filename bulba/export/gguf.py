@@ -6,7 +6,7 @@ the model. How numbers are stored is in bulba/export/types.py; a tied head is le
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name.
-It does not write IQ types or chat templates.
+A chat template is written for models that were trained to chat (bulba/export/chat.py). It does not write IQ types.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 from bulba.errors import ConfigError, ExportError
 from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture
+from bulba.export.chat import Chat, read_chat
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
 from bulba.export.tensor_file import TensorFile
@@ -38,6 +39,7 @@ from bulba.export.types import (
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
 from bulba.files import atomic_file
 
+CHAT_TEMPLATE = "tokenizer.chat_template"
 BLOCK_BYTES = 8 << 20  # how much of a tensor is in memory at once, as fp32
 
 
@@ -66,7 +68,8 @@ def export_gguf(
     vocab = read_vocab(tokenizer)
     path = out.with_name(f"{out.name}-{type}.gguf")
     with atomic_file(path) as temporary:
-        write_gguf(checkpoint, model, vocab, temporary, type, name=out.name, license=license)
+        chat = read_chat(checkpoint, tokenizer)
+        write_gguf(checkpoint, model, vocab, temporary, type, name=out.name, license=license, chat=chat)
         if verify:
             # Here, so that writing a file needs no torch.
             from bulba.export.verify import verify_gguf
@@ -87,6 +90,7 @@ def write_gguf(
     type: GgufType,
     name: str,
     license: str | None = None,
+    chat: Chat | None = None,
 ) -> None:
     """Write the file itself."""
     if len(vocab.tokens) != model.config["vocab_size"]:
@@ -114,7 +118,7 @@ def write_gguf(
             )
         writer = gguf.GGUFWriter(path, model.name)
         about = {"general.name": name} | ({"general.license": license} if license else {})
-        add_metadata(writer, about | file_metadata(model, vocab, type) | {"bulba.fallback": fallback})
+        add_metadata(writer, about | file_metadata(model, vocab, type, chat) | {"bulba.fallback": fallback})
         for stream in streams:
             writer.add_tensor_info(
                 stream.tensor.name,
@@ -133,7 +137,7 @@ def write_gguf(
             writer.close()
 
 
-def file_metadata(model: Architecture, vocab: Vocab, type: GgufType) -> dict[str, Any]:
+def file_metadata(model: Architecture, vocab: Vocab, type: GgufType, chat: Chat | None = None) -> dict[str, Any]:
     """What llama.cpp must know, by key; what is left out here it would silently guess."""
     gguf = need("gguf", "the GGUF export")
     kinds = [int(gguf.TokenType.NORMAL)] * len(vocab.tokens)
@@ -158,6 +162,9 @@ def file_metadata(model: Architecture, vocab: Vocab, type: GgufType) -> dict[str
     }
     if vocab.pad_id is not None:
         found["tokenizer.ggml.padding_token_id"] = vocab.pad_id
+    if chat and chat.is_trained:
+        found[CHAT_TEMPLATE] = chat.inference
+        found["tokenizer.ggml.eot_token_id"] = chat.eot_id
     if model.difference:
         found["bulba.difference"] = model.difference
     return found

@@ -22,6 +22,7 @@ from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.architecture import Architecture, Filled, Weight, check_tensors, read_architecture, write_out
 from bulba.export.card import card
+from bulba.export.chat import Chat, read_chat
 from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.remote_code import modelling_code
 from bulba.export.run_facts import Facts, read_facts
@@ -61,22 +62,22 @@ def export_hf(
     else:
         weights, config, code = own_weights(checkpoint, sizes), own_config(sizes, dtype), modelling_code(sizes)
     weights = {name: cast_weight(name, weight, getattr(torch, dtype)) for name, weight in weights.items()}
-    folder, facts = out.with_name(f"{out.name}-hf"), read_facts(checkpoint)
+    folder, facts, chat = out.with_name(f"{out.name}-hf"), read_facts(checkpoint), read_chat(checkpoint, tokenizer)
     special = {"bos_token_id": loaded.bos_id, "eos_token_id": loaded.eos_id, "pad_token_id": loaded.pad_id}
     with atomic_folder(folder) as temporary:
         save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
         loaded.save_pretrained(temporary, model_max_length=sizes["max_seq_len"])
-        for name, text in code.items():
+        for name, text in (code | (chat.files() if chat else {})).items():
             (temporary / name).write_text(text, encoding="utf-8")
         _write_json(temporary / "config.json", config | special)
-        _write_json(temporary / "generation_config.json", generation_config(facts) | special)
+        _write_json(temporary / "generation_config.json", special | generation_config(facts, loaded, chat))
         facts |= {"weights_bytes": (temporary / "model.safetensors").stat().st_size, "dtype": dtype}
         page = card(
             facts | {"bos": loaded.bos_token, "eos": loaded.eos_token},
             name=out.name,
             folder=folder.name,
             license=license,
-            kind="base",
+            kind="base" if chat is None else "chat" if chat.is_trained else "template",
             has_code=bool(code),
             uses_cache=config["use_cache"],
         )
@@ -134,16 +135,19 @@ def own_config(sizes: dict[str, Any], dtype: HfDtype) -> dict[str, Any]:
     }
 
 
-def generation_config(facts: Facts) -> dict[str, Any]:
-    """How generate() draws when it is not told: as the run drew its samples, else greedily; to the end of the context
-    at most."""
+def generation_config(facts: Facts, tokenizer: Tokenizer, chat: Chat | None) -> dict[str, Any]:
+    """How generate() draws when it is not told: as the run drew its samples, else greedily to the end of the context."""
+    found: dict[str, Any] = {}
+    if chat and chat.is_trained:
+        found["eos_token_id"] = [tokenizer.eos_id, chat.eot_id]
     sampling = facts.get("sampling")
     if sampling is None:
-        return {"max_length": facts["max_seq_len"]}
-    if sampling["temperature"] == 0:
-        return {"max_new_tokens": sampling["max_new_tokens"]}
-    # Without top_k transformers would take 50.
-    return {"do_sample": True, "top_k": 0, **sampling}
+        return found | {"max_length": facts["max_seq_len"]}
+    found["max_new_tokens"] = sampling["max_new_tokens"]
+    if sampling["temperature"] > 0:
+        # Without top_k transformers would take 50.
+        found |= {"do_sample": True, "top_k": 0, "temperature": sampling["temperature"]}
+    return found
 
 
 def cast_weight(name: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
