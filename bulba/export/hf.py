@@ -70,7 +70,9 @@ def export_hf(
         for name, text in (code | (chat.files() if chat else {})).items():
             (temporary / name).write_text(text, encoding="utf-8")
         _write_json(temporary / "config.json", config | special)
-        _write_json(temporary / "generation_config.json", special | generation_config(facts, loaded, chat))
+        _write_json(
+            temporary / "generation_config.json", special | generation_config(facts, loaded, chat, config["use_cache"])
+        )
         facts |= {"weights_bytes": (temporary / "model.safetensors").stat().st_size, "dtype": dtype}
         page = card(
             facts | {"bos": loaded.bos_token, "eos": loaded.eos_token},
@@ -135,9 +137,12 @@ def own_config(sizes: dict[str, Any], dtype: HfDtype) -> dict[str, Any]:
     }
 
 
-def generation_config(facts: Facts, tokenizer: Tokenizer, chat: Chat | None) -> dict[str, Any]:
-    """How generate() draws when it is not told: as the run drew its samples, else greedily to the end of the context."""
-    found: dict[str, Any] = {}
+def generation_config(facts: Facts, tokenizer: Tokenizer, chat: Chat | None, uses_cache: bool) -> dict[str, Any]:
+    """How generate() draws when it is not told: as the run drew its samples, else greedily to the end of the context.
+
+    uses_cache: whether the model can decode with a cache.
+    """
+    found: dict[str, Any] = {} if uses_cache else {"use_cache": False}
     if chat and chat.is_trained:
         found["eos_token_id"] = [tokenizer.eos_id, chat.eot_id]
     sampling = facts.get("sampling")

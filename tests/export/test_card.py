@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from bulba.data.tokenizer import Tokenizer
 from bulba.export.card import card, places
 from bulba.export.card_texts import APOSTROPHES, CACHE, DEMANDS, KINDS, LICENSE, TEXTS, TITLES
-from bulba.export.hf import export_hf
+from bulba.export.hf import export_hf, generation_config
 from bulba.export.run_facts import LANGUAGES, read_facts, source_names
 from bulba.report.records import read_metrics
 
@@ -158,6 +159,11 @@ def test_all_languages_say_the_same() -> None:
         for table in (KINDS, APOSTROPHES, CACHE, LICENSE):
             assert table[language].keys() == table["en"].keys()
             assert all(places(table[language][key]) == places(text) for key, text in table["en"].items())
+
+
+def test_a_model_without_a_cache_generates_without_one(tokenizer: Tokenizer) -> None:
+    facts = {"max_seq_len": 64, "sampling": {"max_new_tokens": 9, "temperature": 0.0}}
+    assert generation_config(facts, tokenizer, None, uses_cache=False) == {"use_cache": False, "max_new_tokens": 9}
 
 
 @pytest.mark.parametrize("uses_cache", [True, False])
