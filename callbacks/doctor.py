@@ -14,7 +14,7 @@ from bulba.config.snapshot import write_json
 from bulba.errors import ConfigError
 from bulba.model.sharding import whole
 from bulba.report.doctor import Doctor as Rules
-from bulba.report.metrics import read_metrics
+from bulba.report.records import read_metrics
 from bulba.stage.pretrain import Pretrain
 from callbacks.lookup import find_callback
 from callbacks.metrics import Metrics

@@ -30,7 +30,7 @@ from bulba.config.build import build
 from bulba.data.datamodule import MicroBatches, Share, TextData
 from bulba.errors import BulbaError, CheckpointError, ConfigError
 from bulba.files import sha256_file
-from bulba.report.metrics import Row, read_metrics
+from bulba.report.records import Row, read_metrics
 from bulba.runs import new_folder
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"

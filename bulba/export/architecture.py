@@ -158,8 +158,8 @@ def check_tensors(
 def refusal(fact: str, mechanism: str, file_format: str) -> UnsupportedError:
     """The sentence for what a format cannot hold."""
     return UnsupportedError(
-        f"this model cannot become {file_format}: {fact}, and no program that reads one has {mechanism}; the format "
-        "that does hold it is Bulba's own checkpoint folder."
+        f"this model cannot become {file_format}: {fact}, and no program that reads one has {mechanism}; the "
+        "formats that do hold it are a Hugging Face folder (export=hf) and Bulba's own checkpoint folder."
     )
 
 

@@ -7,7 +7,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 Every file is tried in llama.cpp itself (bulba/export/verify.py) before it gets its name, and llama.cpp's own converter
 can be asked for the same file (bulba/export/witness.py).
-It does not write chat templates.
+A chat template is written for models that were trained to chat (bulba/export/chat.py).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 
 from bulba.errors import ConfigError, ExportError
 from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture
+from bulba.export.chat import Chat, read_chat
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
 from bulba.export.tensor_file import TensorFile
@@ -42,6 +43,7 @@ from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
 from bulba.export.witness import call_witness, find_witness
 from bulba.files import atomic_file
 
+CHAT_TEMPLATE = "tokenizer.chat_template"
 BLOCK_BYTES = 1 << 20  # how much of a tensor is in memory at once, as fp32; it stays in the cache of a core
 
 # llama.cpp looks for them in general.name and changes special tokens (llama-vocab.cpp); without Phi-3's it fails.
@@ -90,7 +92,8 @@ def export_gguf(
         about |= imatrix_metadata(path, importances, imatrix)
         write_imatrix(imatrix_file(path), importances, Path(imatrix).name)
     with atomic_file(path) as temporary:
-        write_gguf(checkpoint, model, vocab, temporary, type, about, importances)
+        chat = read_chat(checkpoint, tokenizer)
+        write_gguf(checkpoint, model, vocab, temporary, type, about, importances, chat)
         if verify:
             # Here, so that writing a file needs no torch.
             from bulba.export.verify import verify_gguf
@@ -113,6 +116,7 @@ def write_gguf(
     type: GgufType,
     about: dict[str, Any],
     importances: Importances,
+    chat: Chat | None = None,
 ) -> None:
     """Write the file itself; about: metadata that is not the model's."""
     if len(vocab.tokens) != model.config["vocab_size"]:
@@ -144,7 +148,7 @@ def write_gguf(
                 flush=True,
             )
         writer = gguf.GGUFWriter(path, model.name)
-        add_metadata(writer, about | file_metadata(model, vocab, type) | {"bulba.fallback": fallback})
+        add_metadata(writer, about | file_metadata(model, vocab, type, chat) | {"bulba.fallback": fallback})
         for stream in streams:
             writer.add_tensor_info(
                 stream.tensor.name,
@@ -163,7 +167,7 @@ def write_gguf(
             writer.close()
 
 
-def description(name: str, license: str | None) -> dict[str, Any]:
+def description(name: str, license: str | None = None) -> dict[str, Any]:
     """What readers are shown: the name, unless llama.cpp would take the model for another because of it."""
     found = {"general.name": name, "general.license": license}
     taken = [part for part in NAMES_OF_OTHERS if part in name.lower()]
@@ -173,7 +177,7 @@ def description(name: str, license: str | None) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def file_metadata(model: Architecture, vocab: Vocab, type: GgufType) -> dict[str, Any]:
+def file_metadata(model: Architecture, vocab: Vocab, type: GgufType, chat: Chat | None = None) -> dict[str, Any]:
     """What llama.cpp must know, by key; what is left out here it would silently guess."""
     gguf = need("gguf", "the GGUF export")
     kinds = [int(gguf.TokenType.NORMAL)] * len(vocab.tokens)
@@ -198,6 +202,9 @@ def file_metadata(model: Architecture, vocab: Vocab, type: GgufType) -> dict[str
     }
     if vocab.pad_id is not None:
         found["tokenizer.ggml.padding_token_id"] = vocab.pad_id
+    if chat and chat.is_trained:
+        found[CHAT_TEMPLATE] = chat.inference
+        found["tokenizer.ggml.eot_token_id"] = chat.eot_id
     if model.difference:
         found["bulba.difference"] = model.difference
     return found

@@ -1,8 +1,10 @@
-"""A Hugging Face folder: LlamaForCausalLM or, with QK-norm, Qwen3ForCausalLM; safetensors and the tokenizer.
+"""A Hugging Face folder: safetensors, config.json, the tokenizer, and the modelling code where transformers has none.
 
-transformers opens it offline. Bulba's weights already carry these names, so they are only cast, and those of a
-hypercomplex layer written out. config.json is written for transformers 5 (`rope_parameters`) and for older readers too
-(`rope_theta`, `torch_dtype`). transformers is needed only to check it. It does not write chat templates or shards.
+A model that is LlamaForCausalLM or, with QK-norm, Qwen3ForCausalLM becomes that, and opens without anybody's code.
+Bulba's weights already carry these names, so they are only cast, and those of a hypercomplex layer written out.
+config.json is written for transformers 5 (`rope_parameters`) and for older readers too (`rope_theta`, `torch_dtype`).
+Every other model takes its code along (bulba/export/remote_code.py) and opens with `trust_remote_code=True`, its
+weights as they are. transformers is needed only to check the folder. It does not write shards.
 """
 
 from __future__ import annotations
@@ -15,38 +17,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bulba.checkpoint import check_fits, load_weights
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.architecture import Architecture, Filled, Weight, check_tensors, read_architecture, write_out
+from bulba.export.card import card
+from bulba.export.chat import Chat, read_chat
 from bulba.export.hard_strings import HARD_STRINGS
+from bulba.export.remote_code import modelling_code
+from bulba.export.run_facts import Facts, read_facts
 from bulba.export.verify_hf import verify_hf
 from bulba.files import atomic_folder
+from bulba.model.gpt import GPT
 
 HfDtype = Literal["float32", "bfloat16", "float16"]
 # By the architecture of llama.cpp: the class of transformers with the same layers, and its model_type.
 CLASSES = {"llama": ("LlamaForCausalLM", "llama"), "qwen3": ("Qwen3ForCausalLM", "qwen3")}
 FORMAT = "a Hugging Face folder"
-CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
-{license}---
-
-# {name}
-
-A language model trained with Bulba: {num_layers} {kind} layers of width {hidden_size}, {vocab_size} tokens, context of
-{max_seq_len} tokens, weights in {dtype}.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-model = AutoModelForCausalLM.from_pretrained("{folder}")
-ids = tokenizer("Аднойчы", return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids, max_new_tokens=50)[0]))
-```
-
-It continues texts and is not a chat model. The tokenizer puts text into Unicode normal form C.
-"""
 
 
 def export_hf(
@@ -61,56 +48,125 @@ def export_hf(
 
     checkpoint: a checkpoint folder. tokenizer: its tokenizer.json. dtype: of the stored weights. license: an SPDX
     name for the model card. verify: open the folder in transformers and compare ids and logits before it is kept.
-    Raises UnsupportedError for layers that transformers lacks, and ExportError for weights that dtype cannot hold.
+    Raises ExportError for weights that dtype cannot hold and for a folder that behaves otherwise.
     """
-    model = read_architecture(checkpoint, FORMAT)
-    check_class(model)
-    loaded, config = Tokenizer.load(tokenizer), model.config
-    if loaded.vocab_size != config["vocab_size"]:
+    loaded, sizes = Tokenizer.load(tokenizer), read_sizes(checkpoint)
+    if loaded.vocab_size != sizes["vocab_size"]:
         raise ExportError(
-            f"the tokenizer has {loaded.vocab_size} tokens and {checkpoint} {config['vocab_size']} rows: export with "
+            f"the tokenizer has {loaded.vocab_size} tokens and {checkpoint} {sizes['vocab_size']} rows: export with "
             "the tokenizer that the model was trained with."
         )
-    weights = hf_weights(checkpoint, model, getattr(torch, dtype))
-    folder = out.with_name(f"{out.name}-hf")
+    model = known_class(checkpoint)
+    if model:
+        weights, config, code = hf_weights(checkpoint, model), hf_config(model, dtype), {}
+    else:
+        weights, config, code = own_weights(checkpoint, sizes), own_config(sizes, dtype), modelling_code(sizes)
+    weights = {name: cast_weight(name, weight, getattr(torch, dtype)) for name, weight in weights.items()}
+    folder, facts, chat = out.with_name(f"{out.name}-hf"), read_facts(checkpoint), read_chat(checkpoint, tokenizer)
     special = {"bos_token_id": loaded.bos_id, "eos_token_id": loaded.eos_id, "pad_token_id": loaded.pad_id}
     with atomic_folder(folder) as temporary:
         save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
-        loaded.save_pretrained(temporary, model_max_length=config["max_seq_len"])
-        _write_json(temporary / "config.json", hf_config(model, dtype) | special)
-        _write_json(temporary / "generation_config.json", special)
-        card = CARD.format(
+        loaded.save_pretrained(temporary, model_max_length=sizes["max_seq_len"])
+        for name, text in (code | (chat.files() if chat else {})).items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        _write_json(temporary / "config.json", config | special)
+        _write_json(
+            temporary / "generation_config.json", special | generation_config(facts, loaded, chat, config["use_cache"])
+        )
+        facts |= {"weights_bytes": (temporary / "model.safetensors").stat().st_size, "dtype": dtype}
+        page = card(
+            facts | {"bos": loaded.bos_token, "eos": loaded.eos_token},
             name=out.name,
             folder=folder.name,
-            kind=model.name.capitalize(),
-            dtype=dtype,
-            **{key: config[key] for key in ("num_layers", "hidden_size", "vocab_size", "max_seq_len")},
-            license=f"license: {license}\n" if license else "",
+            license=license,
+            kind="base" if chat is None else "chat" if chat.is_trained else "template",
+            has_code=bool(code),
+            uses_cache=config["use_cache"],
         )
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        (temporary / "README.md").write_text(page, encoding="utf-8")
         if verify:
             worst = verify_hf(temporary, checkpoint, loaded, getattr(torch, dtype))
             print(
                 f"{folder.name} in transformers: {len(HARD_STRINGS)} texts have equal ids; logits differ by {worst:.1e}"
             )
+    if code:
+        print(f"{folder.name} brings its own code: open it with trust_remote_code=True", flush=True)
     return folder
 
 
-def check_class(model: Architecture) -> None:
-    """UnsupportedError for what the classes of transformers do not compute."""
-    fact = None
-    if model.name not in CLASSES:
-        fact = f"its layers are those of llama.cpp's {model.name}"
-    elif model.config["logit_cap"] is not None:
-        fact = f"it has model.logit_cap={model.config['logit_cap']}"
-    if fact:
-        raise UnsupportedError(
-            f"this model cannot become {FORMAT}: {fact}, and transformers' Llama and Qwen3 do not compute so; the "
-            "formats that do hold it are GGUF and Bulba's own checkpoint folder."
+def read_sizes(checkpoint: Path) -> dict[str, Any]:
+    """model.json of a checkpoint."""
+    return json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
+
+
+def known_class(checkpoint: Path) -> Architecture | None:
+    """The model as a class of transformers; None for one that no class there computes."""
+    try:
+        model = read_architecture(checkpoint, FORMAT)
+    except UnsupportedError:
+        return None
+    return model if model.name in CLASSES and model.config["logit_cap"] is None else None
+
+
+def own_weights(checkpoint: Path, sizes: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights of a model that brings its code, by their names there."""
+    weights = load_weights(checkpoint)
+    # Without memory for the weights: only their shapes are asked for.
+    with torch.device("meta"):
+        check_fits(GPT(**sizes), weights, checkpoint)
+    return {f"model.{name}": weight for name, weight in weights.items()}
+
+
+def own_config(sizes: dict[str, Any], dtype: HfDtype) -> dict[str, Any]:
+    """config.json of a model that brings its code, without the ids of the special tokens."""
+    with torch.device("meta"):
+        mixers = GPT(**sizes).mixers()
+    return {
+        "architectures": ["BulbaForCausalLM"],
+        "model_type": "bulba",
+        "auto_map": {
+            "AutoConfig": "configuration_bulba.BulbaConfig",
+            "AutoModelForCausalLM": "modeling_bulba.BulbaForCausalLM",
+        },
+        "bulba": sizes,
+        "vocab_size": sizes["vocab_size"],
+        "max_position_embeddings": sizes["max_seq_len"],
+        "use_cache": all(mixer.capabilities.cache for mixer in mixers),
+        "dtype": dtype,
+        "torch_dtype": dtype,
+    }
+
+
+def generation_config(facts: Facts, tokenizer: Tokenizer, chat: Chat | None, uses_cache: bool) -> dict[str, Any]:
+    """How generate() draws when it is not told: as the run drew its samples, else greedily to the end of the context.
+
+    uses_cache: whether the model can decode with a cache.
+    """
+    found: dict[str, Any] = {} if uses_cache else {"use_cache": False}
+    if chat and chat.is_trained:
+        found["eos_token_id"] = [tokenizer.eos_id, chat.eot_id]
+    sampling = facts.get("sampling")
+    if sampling is None:
+        return found | {"max_length": facts["max_seq_len"]}
+    found["max_new_tokens"] = sampling["max_new_tokens"]
+    if sampling["temperature"] > 0:
+        # Without top_k transformers would take 50.
+        found |= {"do_sample": True, "top_k": 0, "temperature": sampling["temperature"]}
+    return found
+
+
+def cast_weight(name: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A weight in the stored dtype; ExportError where that cannot hold it."""
+    cast = weight.to(dtype)
+    if not cast.isfinite().all():
+        raise ExportError(
+            f"{name} has values that {dtype} cannot hold (not finite, or too large): export with another "
+            "dtype, or from an earlier checkpoint."
         )
+    return cast
 
 
-def hf_weights(checkpoint: Path, model: Architecture, dtype: torch.dtype) -> dict[str, Tensor]:
+def hf_weights(checkpoint: Path, model: Architecture) -> dict[str, Tensor]:
     """The weights by their names in transformers; norms without a gain get one of ones."""
     stored = load_file(checkpoint / "model.safetensors")
     shapes = {name: tuple(weight.shape) for name, weight in stored.items()}
@@ -120,18 +176,13 @@ def hf_weights(checkpoint: Path, model: Architecture, dtype: torch.dtype) -> dic
         (part,), name = tensor.parts, tensor.hf_name
         assert name is not None, "classes of transformers have names for all of it"
         if isinstance(part, Filled):
-            weights[name] = torch.full(part.shape, part.value, dtype=dtype)
+            weights[name] = torch.full(part.shape, part.value)
             continue
         assert isinstance(part, Weight), "these architectures have no tables"
         weight = stored.pop(part.name)
         if part.factor > 1:
             weight = torch.from_numpy(write_out(weight.float().numpy(), part.factor))
-        weights[name] = weight.to(dtype)
-        if not weights[name].isfinite().all():
-            raise ExportError(
-                f"{name} has values that {dtype} cannot hold (not finite, or too large): export with another "
-                "dtype, or from an earlier checkpoint."
-            )
+        weights[name] = weight
     return weights
 
 

@@ -30,8 +30,9 @@ from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError
 from bulba.export.architecture import Architecture, GgufTensor, read_architecture
 from bulba.export.certificate import Certificate, Divergence
+from bulba.export.chat import Chat, read_chat
 from bulba.export.contents import metadata_fault, tensors_fault
-from bulba.export.gguf import file_metadata
+from bulba.export.gguf import CHAT_TEMPLATE, file_metadata
 from bulba.export.hard_strings import HARD_STRINGS, PROMPTS
 from bulba.export.llama_cpp import LlamaCpp, open_llama_cpp
 from bulba.export.optional import need
@@ -89,19 +90,27 @@ def certify(
         difference=model.difference,
     )
     vocab = read_vocab(tokenizer)
-    certificate.fault = contents_fault(file, model, checkpoint, vocab, certificate) or behaviour_fault(
-        file, reference_model(checkpoint), model.tensors, importances, tokenizer, vocab, certificate
+    chat = read_chat(checkpoint, tokenizer)
+    certificate.fault = contents_fault(file, model, checkpoint, vocab, certificate, chat) or behaviour_fault(
+        file, reference_model(checkpoint), model.tensors, importances, tokenizer, vocab, certificate, chat
     )
     return certificate
 
 
 def contents_fault(
-    file: Path, model: Architecture, checkpoint: Path, vocab: Vocab, certificate: Certificate
+    file: Path,
+    model: Architecture,
+    checkpoint: Path,
+    vocab: Vocab,
+    certificate: Certificate,
+    chat: Chat | None = None,
 ) -> str | None:
     """Part 1; the first fault as a sentence without its full stop."""
     reader = need("gguf", "the check of a GGUF file").GGUFReader(file)
     fields = {key: field.contents() for key, field in reader.fields.items()}
-    expected = {"general.architecture": model.name} | file_metadata(model, vocab, certificate.type)
+    expected = {"general.architecture": model.name} | file_metadata(model, vocab, certificate.type, chat)
+    if CHAT_TEMPLATE in fields and CHAT_TEMPLATE not in expected:
+        return f"the metadata {CHAT_TEMPLATE} is there, and the model was not trained to chat"
     fault = metadata_fault(fields, expected)
     if fault:
         return fault
@@ -120,6 +129,7 @@ def behaviour_fault(
     tokenizer_json: Path,
     vocab: Vocab,
     certificate: Certificate,
+    chat: Chat | None = None,
 ) -> str | None:
     """Parts 2 to 4."""
     tokenizer = Tokenizer.load(tokenizer_json)
@@ -131,7 +141,7 @@ def behaviour_fault(
         with open_llama_cpp(file, len(prompts), max_tokens, num_threads) as llama:
             fault = (
                 check_tokenizer(llama, tokenizer, certificate)
-                or special_fault(llama, tokenizer, vocab, certificate)
+                or special_fault(llama, tokenizer, vocab, certificate, chat)
                 or splits_fault(tokenizer_json, HARD_STRINGS)
             )
             if fault:
@@ -165,7 +175,9 @@ def check_tokenizer(llama: LlamaCpp, tokenizer: Tokenizer, report: Certificate) 
     return None
 
 
-def special_fault(llama: LlamaCpp, tokenizer: Tokenizer, vocab: Vocab, report: Certificate) -> str | None:
+def special_fault(
+    llama: LlamaCpp, tokenizer: Tokenizer, vocab: Vocab, report: Certificate, chat: Chat | None
+) -> str | None:
     """Special tokens as text, and the tokens that end a text."""
     for token in sorted(vocab.control):
         text = vocab.tokens[token]
@@ -181,6 +193,8 @@ def special_fault(llama: LlamaCpp, tokenizer: Tokenizer, vocab: Vocab, report: C
     if tokenizer.eos_id not in ends or ordinary:
         what = f"{show(tokenizer, ordinary[0])} ends a text" if ordinary else "the end-of-text token does not end one"
         return f"in llama.cpp {what}"
+    if chat and chat.is_trained and chat.eot_id not in ends:
+        return f"in llama.cpp the end-of-turn token {vocab.tokens[chat.eot_id]} does not end a text"
     return None
 
 

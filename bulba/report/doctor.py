@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from bulba.report.metrics import Row, read_metrics
+from bulba.report.records import Row, read_metrics
 from bulba.runs import find_run
 
 # A loss this far above the lowest so far is a spike.

@@ -6,7 +6,6 @@ same bits.
 
 from __future__ import annotations
 
-import csv
 import io
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
@@ -16,10 +15,8 @@ from typing import Any, TextIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
-from bulba.errors import CheckpointError
 from bulba.files import write_text
-
-Row = dict[str, float]
+from bulba.report.records import Row, read_metrics
 
 
 class CsvLogger(Logger):
@@ -60,19 +57,6 @@ class CsvLogger(Logger):
         for step, row in rows.items():
             _write_row(text, self.columns, step, row)
         write_text(self.path, text.getvalue())
-
-
-def read_metrics(run: Path) -> dict[int, Row]:
-    """The figures of a run's metrics.csv by step; absent figures are absent, a half-written last line is left out."""
-    path = run / "metrics.csv"
-    if not path.is_file():
-        raise CheckpointError(f"{run} has no metrics.csv: it is not a run folder, or the run logged nothing yet.")
-    text = path.read_text(encoding="utf-8")
-    rows: dict[int, Row] = {}
-    for record in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])):
-        figures = {name: float(value) for name, value in record.items() if value and name != "step"}
-        rows.setdefault(int(record["step"]), {}).update(figures)
-    return rows
 
 
 def _write_row(file: TextIO, columns: list[str], step: int, figures: Mapping[str, float]) -> None:

@@ -20,7 +20,7 @@ from bulba.errors import ConfigError, ExportError, UnsupportedError
 from bulba.export.architecture import Architecture, GgufTensor, read_architecture
 from bulba.export.certificate import Witness
 from bulba.export.converter import find_converter, run_converter
-from bulba.export.gguf import export_gguf, file_metadata, write_gguf
+from bulba.export.gguf import description, export_gguf, file_metadata, write_gguf
 from bulba.export.hf import export_hf
 from bulba.export.types import GgufType
 from bulba.export.vocab import read_vocab
@@ -51,7 +51,9 @@ def write(checkpoint: Path, tokenizer_json: Path, tmp_path: Path, monkeypatch: p
         with monkeypatch.context() as patch:
             patch.setattr(gguf_module, "file_metadata", other_metadata)
             type: GgufType = about.pop("type", "f16")
-            write_gguf(checkpoint, model, read_vocab(tokenizer_json), tmp_path / name, type, name=name, **about)
+            write_gguf(
+                checkpoint, model, read_vocab(tokenizer_json), tmp_path / name, type, description(name, **about), {}
+            )
         return tmp_path / name
 
     return file
@@ -243,7 +245,7 @@ def test_numbers_of_tokens_that_the_converter_takes_for_other_models_are_named(
     tokenizer_json = tmp_path / "tokenizer" / "tokenizer.json"
     checkpoint = make_checkpoint(vocab_size=vocab_size)
     model: Architecture = read_architecture(checkpoint, "a GGUF file")
-    write_gguf(checkpoint, model, read_vocab(tokenizer_json), tmp_path / "ours.gguf", "q8_0", name="x")
+    write_gguf(checkpoint, model, read_vocab(tokenizer_json), tmp_path / "ours.gguf", "q8_0", {}, {})
     folder = export_hf(checkpoint, tokenizer_json, tmp_path / "model", "float32", verify=False)
     run_converter(find_converter(str(sdist)), folder, tmp_path / "theirs.gguf", "q8_0")
     witness = compare(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
@@ -263,7 +265,7 @@ def test_a_witness_that_is_refused_leaves_our_file_and_says_so(
     lossy = tmp_path / "lossy.gguf"
     model = read_architecture(checkpoint, "a GGUF file")
     less = {key: value for key, value in model.metadata.items() if key != "llama.rope.freq_base"}
-    write_gguf(checkpoint, replace(model, metadata=less), read_vocab(tokenizer_json), lossy, "f16", name="x")
+    write_gguf(checkpoint, replace(model, metadata=less), read_vocab(tokenizer_json), lossy, "f16", {}, {})
     script.write_text(
         "import shutil, sys\n"
         "class Model:\n    def get_vocab_base_pre(self, tokenizer):\n        raise NotImplementedError\n"

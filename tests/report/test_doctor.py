@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bulba.report.doctor import PLATEAU_READINGS, Doctor, diagnose
-from bulba.report.metrics import read_metrics
+from bulba.report.records import read_metrics
 from tests.conftest import run_program
 
 HEALTHY = {"layers/min_grad_norm": 0.1, "layers/min_layer": 3, "layers/median_grad_norm": 0.2,

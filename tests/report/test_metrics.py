@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulba.errors import CheckpointError
-from bulba.report.metrics import CsvLogger, read_metrics
+from bulba.report.metrics import CsvLogger
+from bulba.report.records import read_metrics
 
 FIGURES = st.dictionaries(
     st.sampled_from(["train/loss", "val/bpb", "perf/tokens_per_s"]), st.floats(allow_nan=False), min_size=1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bulba.checkpoint import list_checkpoints, load_model
-from bulba.report.metrics import read_metrics
+from bulba.report.records import read_metrics
 from bulba.stage.flops import row_flops
 
 

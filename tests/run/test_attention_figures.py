@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from bulba.attention.base import Mixer
 from bulba.errors import ConfigError
-from bulba.report.metrics import read_metrics
+from bulba.report.records import read_metrics
 from callbacks.attention_figures import read_layers, readings, undisturbed
 from tests.conftest import ROOT
 from tests.model.tiny import packed, tiny_gpt, tokens

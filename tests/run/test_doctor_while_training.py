@@ -17,7 +17,8 @@ from bulba.errors import ConfigError
 from bulba.model.gpt import GPT
 from bulba.packing import document_offsets
 from bulba.report.doctor import diagnose
-from bulba.report.metrics import CsvLogger, read_metrics
+from bulba.report.metrics import CsvLogger
+from bulba.report.records import read_metrics
 from bulba.stage.losses import chunk_loss
 from bulba.stage.pretrain import Pretrain
 from callbacks.doctor import Doctor

@@ -9,7 +9,7 @@ import pytest
 
 from bulba.checkpoint import list_checkpoints
 from bulba.config.overrides import attention_names
-from bulba.report.metrics import read_metrics
+from bulba.report.records import read_metrics
 from bulba.run.generate import generate_command
 from tests.run.in_process import train_here
 

@@ -15,7 +15,7 @@ from bulba.config.build import build
 from bulba.config.snapshot import read_json
 from bulba.data.ledger import show_step
 from bulba.errors import ConfigError, DataError, TrainingError
-from bulba.report.metrics import read_metrics
+from bulba.report.records import read_metrics
 from bulba.run.replay import replay_command, replay_step
 from callbacks.guard import Guard
 from tests.run.in_process import change_losses, train_here

@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from bulba.errors import ConfigError, TrainingError, UnsupportedError
 from bulba.model.gpt import GPT
-from bulba.report.metrics import read_metrics
+from bulba.report.records import read_metrics
 from tests.run.in_process import train_here
 
 SHORT = (

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from bulba.checkpoint import list_checkpoints, load_model
-from bulba.report.metrics import read_metrics
+from bulba.report.records import read_metrics
 from bulba.report.summary import SCHEMA
 from tests.conftest import ROOT, run_program
 
