@@ -1,4 +1,4 @@
-"""README.md of a Hugging Face folder: a model card in Belarusian, Russian, Ukrainian and English, made from the run.
+"""README.md of a folder for others: a model card in Belarusian, Russian, Ukrainian and English, made from the run.
 
 The figures come from bulba/export/run_facts.py, the words from bulba/export/card_texts.py. The front matter is what the
 Hub reads: https://huggingface.co/docs/hub/model-cards.
@@ -28,16 +28,26 @@ APOSTROPHE_NAMES = {"U+0027": "' (U+0027)", "U+2019": "’ (U+2019)", "U+02BC": 
 
 
 def card(
-    facts: Facts, *, name: str, folder: str, license: str | None, kind: str, has_code: bool, uses_cache: bool = True
+    facts: Facts,
+    *,
+    name: str,
+    folder: str,
+    license: str | None,
+    kind: str,
+    has_code: bool = False,
+    uses_cache: bool = True,
+    library: str = "transformers",
+    usage: str = CODE,
 ) -> str:
     """The card as text.
 
     facts: of `read_facts`, with weights_bytes, dtype, bos and eos. name: of the model. folder: what it is opened by.
     kind: base, template or chat (`KINDS`). has_code, uses_cache: whether it needs trust_remote_code, and has a cache.
+    library: what the Hub is told that opens it. usage: how it is used, with places for folder, trust and prompt.
     """
-    parts = [front_matter(facts, license), f"# {name}\n"]
+    parts = [front_matter(facts, license, library), f"# {name}\n"]
     for language in LANGUAGES:
-        told = told_facts(facts, language, folder, license, kind, has_code, uses_cache)
+        told = told_facts(facts, language, folder, license, kind, has_code, uses_cache, usage)
         parts.append(f"## {TITLES[language]}\n")
         for title, lines in TEXTS[language].values():
             kept = [fill(line, told) for line in lines if places(line) <= told.keys()]
@@ -46,12 +56,12 @@ def card(
     return "\n".join(parts)
 
 
-def front_matter(facts: Facts, license: str | None) -> str:
+def front_matter(facts: Facts, license: str | None, library: str) -> str:
     """The YAML block at the top."""
     fields: dict[str, Any] = {"language": facts["languages"]} if facts.get("languages") else {}
     if license:
         fields["license"] = license
-    fields |= {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["bulba"]}
+    fields |= {"library_name": library, "pipeline_tag": "text-generation", "tags": ["bulba"]}
     return f"---\n{OmegaConf.to_yaml(OmegaConf.create(fields))}---\n"
 
 
@@ -63,6 +73,7 @@ def told_facts(
     kind: str,
     has_code: bool,
     uses_cache: bool,
+    usage: str,
 ) -> dict[str, str]:
     """Every figure as it is written in a language, and the sentences that depend on the model."""
     told = {key: told_value(value, language) for key, value in facts.items() if not isinstance(value, dict | list)}
@@ -77,7 +88,7 @@ def told_facts(
     told[f"license_{language}"] = LICENSE[language][bool(license)].format(license=license)
     prompt = f'"{PROMPTS[language]}"'
     trust = ", trust_remote_code=True" if has_code else ""
-    told["code"] = CODE.format(folder=folder, trust=trust, prompt=prompt)
+    told["code"] = usage.format(folder=folder, trust=trust, prompt=prompt)
     if has_code:
         told[f"demands_{language}"] = DEMANDS[language].format(cache=CACHE[language][uses_cache])
     if "apostrophes" in facts:

@@ -321,6 +321,6 @@ def tell(report: Certificate, page: Path) -> None:
         widest = max(place.margin_sd for place in report.divergences)
         print(
             f"{len(report.divergences)} of {report.num_prompts} continuations part from Bulba's at a tie of at most "
-            f"{widest:.2g} sd, because {report.type} rounds: see {page}",
+            f"{widest:.2g} sd, because {report.type} rounds: see {page.name}",
             flush=True,
         )

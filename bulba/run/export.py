@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from bulba.config.build import to_plain
 from bulba.errors import ConfigError
+from bulba.export.hub import check_hub, push
 from bulba.export.run import export
 from bulba.runs import find_run
 
@@ -17,6 +18,9 @@ SHARED = ("license", "llama_cpp")  # settings that formats take from `export` it
 def export_run(config: DictConfig) -> list[Path]:
     """Write the formats of `config.export` for the run or checkpoint `config.run`; returns what was written."""
     settings = to_plain(config)["export"]
+    repository = settings.pop("push_to_hub")
+    if repository is not None:
+        check_hub(repository)  # before minutes are spent on files that cannot go there
     formats = {name: node for name, node in settings.items() if name not in SHARED}
     for name in SHARED:
         if settings[name] is not None and not any(name in node for node in formats.values()):
@@ -24,4 +28,6 @@ def export_run(config: DictConfig) -> list[Path]:
     written = export(find_run(config.run), formats, None if config.out is None else Path(config.out))
     for path in written:
         print(f"written: {path}", flush=True)
+    if repository is not None:
+        print(f"on the Hub: {push(written, repository)}", flush=True)
     return written

@@ -14,7 +14,13 @@ from bulba.export.run import export
 from tests.conftest import ROOT
 
 # One row for each file in conf/export: the options with which this file tries it.
-CONTRACT: dict[str, dict[str, Any]] = {"hf": {}, "gguf": {"verify": False}, "onnx": {"verify": False}, "int8": {}}
+CONTRACT: dict[str, dict[str, Any]] = {
+    "hf": {},
+    "gguf": {"verify": False},
+    "onnx": {"verify": False},
+    "int8": {},
+    "handover": {"types": ["q8_0"], "verify": False},
+}
 
 
 def load_format(name: str, **changes: Any) -> dict[str, dict[str, Any]]:
