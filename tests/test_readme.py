@@ -75,6 +75,7 @@ SMALLER: dict[str, list[str]] = {
     'uv run python -m bulba generate run=last prompt="Жыў-быў"': ["max_new_tokens=5"],
     "uv run export.py run=last": [],
     "uv run export.py run=last export=[onnx,int8]": [],
+    "uv run export.py run=last export=handover": [],
     "uv run python -m bulba verify file=FILE.gguf run=RUN": [],
     "uv run python -m bulba bench types run=last": ["rows=2", "types=[f16,q4_k_m]"],
     "uv run python -m bulba bench int8 run=last": ["documents=2", "new_tokens=4", "rounds=1"],

@@ -33,6 +33,7 @@ from bulba.config.overrides import check
 from bulba.data.tokenizer import byte_alphabet
 from bulba.errors import BulbaError, ConfigError
 from bulba.export.converter import CONVERTER_TYPES, Converter, child_environment, find_converter
+from bulba.export.gguf import UNPROVED
 from bulba.export.hf import export_hf
 from bulba.export.types import GgufType
 from bulba.export.vocab import LLAMA3_PATTERN
@@ -133,7 +134,7 @@ def make_tokenizer(folder: Path, vocab_size: int) -> None:
 
 def measure(place: Path, converter: Converter, model: str, type: GgufType, rounds: int) -> list[list[str]]:
     """Both programs in turns; the lines of the table for a model and a type."""
-    ours, theirs = place / f"ours-{type}.gguf", place / "theirs.gguf"
+    ours, theirs = place / f"ours-{type}{UNPROVED}.gguf", place / "theirs.gguf"
     direct = ["direct", place / "checkpoint", place / "tokenizer" / "tokenizer.json", place / "ours", type]
     official = ["converter", converter.script, place / "model-hf", theirs, type]
     turns: list[tuple[Turn, Turn]] = []

@@ -7,7 +7,6 @@ The model is rounded in Bulba as the file stores it, its activations as llama.cp
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 
 import torch
@@ -20,9 +19,10 @@ from bulba.config.snapshot import write_json
 from bulba.data.datamodule import read_units
 from bulba.errors import ConfigError
 from bulba.export.architecture import GgufTensor, read_architecture
+from bulba.export.gguf import stored_size
 from bulba.export.importance import measure_importances
 from bulba.export.rounding import reference_model, round_hidden, round_inputs, round_matrices
-from bulba.export.types import GGUF_TYPES, GgufType, Importances, num_bytes, stored_type, takes_importance
+from bulba.export.types import GGUF_TYPES, GgufType, Importances, takes_importance
 from bulba.model.gpt import GPT
 from bulba.stage.losses import bits_per_byte, per_token_losses
 from bulba.stage.pretrain import model_inputs
@@ -76,17 +76,13 @@ def figures_of(
     rows: int | None,
 ) -> dict[str, float]:
     """mb: of all tensors. bits_per_weight: of them. bits_per_byte: of the first `rows` rows of the validation file."""
-    stored, weights = 0, 0
-    for tensor in tensors:
-        size = math.prod(tensor.shape)
-        stored += num_bytes(stored_type(tensor.storage, type, tensor.shape[-1]), size)
-        weights += size
+    stored, bits = stored_size(tensors, type)
     rounded = copy.deepcopy(model)
     round_matrices(rounded, type, tensors, importances)
     round_inputs(rounded, type, tensors)
     return {
         "mb": stored / 1e6,
-        "bits_per_weight": 8 * stored / weights,
+        "bits_per_weight": bits,
         "bits_per_byte": rounded_bits_per_byte(opened, rounded, type, rows),
     }
 

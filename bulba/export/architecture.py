@@ -112,18 +112,22 @@ def read_architecture(checkpoint: Path, file_format: str) -> Architecture:
 
     file_format: the format asked for, for the message. Raises UnsupportedError naming what llama.cpp does not hold.
     """
-    # Here, so that writing a file needs no torch.
     import torch
 
-    from bulba.export.gpt2 import gpt2
-    from bulba.export.rotary import rotary
     from bulba.model.gpt import GPT
-    from bulba.model.norm import LayerNorm
 
     config = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
     # Without memory for the weights: only kinds and sizes are asked for.
     with torch.device("meta"):
-        model = GPT(**config)
+        return architecture_of(GPT(**config), file_format)
+
+
+def architecture_of(model: Any, file_format: str) -> Architecture:
+    """The architecture of a GPT; see `read_architecture`."""
+    from bulba.export.gpt2 import gpt2
+    from bulba.export.rotary import rotary
+    from bulba.model.norm import LayerNorm
+
     for index, layer in enumerate(model.layers):
         check_layer(layer, index, file_format)
     return (gpt2 if isinstance(model.norm, LayerNorm) else rotary)(model, file_format)

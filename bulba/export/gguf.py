@@ -12,6 +12,7 @@ A chat template is written for models that were trained to chat (bulba/export/ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from bulba.errors import ConfigError, ExportError
 from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture
 from bulba.export.chat import Chat, read_chat
 from bulba.export.llama_cpp import load_library
-from bulba.export.optional import need
+from bulba.export.optional import is_installed, need
 from bulba.export.tensor_file import TensorFile
 from bulba.export.types import (
     GGUF_TYPES,
@@ -43,6 +44,7 @@ from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
 from bulba.export.witness import call_witness, find_witness
 from bulba.files import atomic_file
 
+UNPROVED = "-unproved"  # in the name of a file that was not tried
 CHAT_TEMPLATE = "tokenizer.chat_template"
 BLOCK_BYTES = 1 << 20  # how much of a tensor is in memory at once, as fp32; it stays in the cache of a core
 
@@ -62,8 +64,10 @@ def export_gguf(
 ) -> Path:
     """Write `OUT-TYPE.gguf` and prove in llama.cpp that it behaves as the checkpoint does.
 
+    One that was not proved, for verify=False or for want of xllamacpp, is `OUT-TYPE-unproved.gguf`, and that is said.
+
     checkpoint: a checkpoint folder. tokenizer: its tokenizer.json. type: how matrices are stored. license: an SPDX
-    name for the metadata. verify: False leaves the proof out and says so. imatrix: a text for the importance matrix
+    name for the metadata. verify: False leaves the proof out. imatrix: a text for the importance matrix
     (bulba/export/importance.py), which is kept as `OUT-TYPE.imatrix.gguf`; None for none. llama_cpp: where its own
     converter is, to be a second witness (bulba/export/witness.py); None for none.
     Raises UnsupportedError for a model that llama.cpp has no architecture for, and ExportError for weights that do not
@@ -74,13 +78,14 @@ def export_gguf(
     need("gguf", "the GGUF export")
     if imatrix is not None and not takes_importance(type):
         raise ConfigError(f"export.gguf.imatrix does nothing for type={type}, which rounds too little: leave it out.")
-    if verify:
+    proof = verify and is_installed("xllamacpp")
+    if proof:
         # Before minutes are spent on a file that cannot be checked.
         load_library()
     model = read_architecture(checkpoint, "a GGUF file")
     vocab = read_vocab(tokenizer)
-    converter = find_witness(llama_cpp, type, model, verify) if llama_cpp is not None else None
-    path = out.with_name(f"{out.name}-{type}.gguf")
+    converter = find_witness(llama_cpp, type, model, proof) if llama_cpp is not None else None
+    path = out.with_name(f"{out.name}-{type}{'' if proof else UNPROVED}.gguf")
     importances: Importances = {}
     about = description(out.name, license)
     if imatrix is not None:
@@ -94,13 +99,14 @@ def export_gguf(
     with atomic_file(path) as temporary:
         chat = read_chat(checkpoint, tokenizer)
         write_gguf(checkpoint, model, vocab, temporary, type, about, importances, chat)
-        if verify:
+        if proof:
             # Here, so that writing a file needs no torch.
             from bulba.export.verify import verify_gguf
 
             certificate = verify_gguf(temporary, path, checkpoint, tokenizer, type, importances)
-    if not verify:
-        print(f"{path} was not tried in llama.cpp, because verify=false", flush=True)
+    if not proof:
+        reason = "xllamacpp is not installed (uv pip install 'bulba[export]')" if verify else "verify=false"
+        print(f"{path} is unproved: it was not tried in llama.cpp, because {reason}", flush=True)
     if model.difference:
         print(f"{path.name} is of architecture {model.name}, and {model.difference}", flush=True)
     if converter:
@@ -136,11 +142,7 @@ def write_gguf(
             )
             for tensor in model.tensors
         ]
-        fallback = [
-            f"{stream.tensor.name} as {stream.type}"
-            for stream in streams
-            if stream.type != wanted_type(stream.tensor.storage, type)
-        ]
+        fallback = [f"{name} as {own}" for name, own in fallbacks(model.tensors, type).items()]
         if fallback:
             print(
                 f"{len(fallback)} tensors have rows that are no whole blocks of {type} and are stored otherwise: "
@@ -165,6 +167,22 @@ def write_gguf(
                 writer.write_tensor_data(stream)
         finally:
             writer.close()
+
+
+def fallbacks(tensors: list[GgufTensor], type: GgufType) -> dict[str, TensorType]:
+    """How tensors are stored whose rows are no whole blocks of a file of `type`, by name."""
+    stored = {tensor: stored_type(tensor.storage, type, tensor.shape[-1]) for tensor in tensors}
+    return {tensor.name: own for tensor, own in stored.items() if own != wanted_type(tensor.storage, type)}
+
+
+def stored_size(tensors: list[GgufTensor], type: GgufType) -> tuple[int, float]:
+    """Bytes of all tensors in a file of `type`, and bits per weight."""
+    sizes = [math.prod(tensor.shape) for tensor in tensors]
+    stored = sum(
+        num_bytes(stored_type(tensor.storage, type, tensor.shape[-1]), size)
+        for tensor, size in zip(tensors, sizes, strict=True)
+    )
+    return stored, 8 * stored / sum(sizes)
 
 
 def description(name: str, license: str | None = None) -> dict[str, Any]:

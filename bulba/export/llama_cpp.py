@@ -104,7 +104,7 @@ def _keep_warnings(level: int, text: bytes, _: Any) -> None:
 
 def load_library() -> Any:
     """The shared library of xllamacpp with its functions declared."""
-    package = need("xllamacpp", "the check of a GGUF file in llama.cpp")
+    package = need("xllamacpp", "llama.cpp (for the check of GGUF files, K-quants and IQ types)")
     library = ctypes.CDLL(package.xllamacpp.__file__)
     for name, (result, arguments) in FUNCTIONS.items():
         try:

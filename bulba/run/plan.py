@@ -12,13 +12,19 @@ import lightning as L
 import psutil
 import torch
 from omegaconf import DictConfig, open_dict
+from rich.console import Console
+from rich.table import Table
 
 from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.config.build import build
 from bulba.config.overrides import check, expand, groups
 from bulba.data.datamodule import TextData
 from bulba.device import choose_device, device_name
-from bulba.errors import BulbaError, ConfigError
+from bulba.errors import BulbaError, ConfigError, UnsupportedError
+from bulba.export.architecture import architecture_of
+from bulba.export.gguf import fallbacks, stored_size
+from bulba.export.optional import is_installed
+from bulba.export.types import GGUF_TYPES
 from bulba.model.gpt import GPT
 from bulba.peak import synchronize
 from bulba.report.plan import print_plan
@@ -58,10 +64,34 @@ def plan_command(words: list[str]) -> None:
         "memory": vars(memory) | {"peak_bytes": memory.peak_bytes, "free_bytes": free_bytes},
     }
     print_plan(plan)
+    print_gguf_plan(model)
     if memory.needed_bytes > free_bytes:
         raise BulbaError(refusal(words, vocab_size, memory, free_bytes))
     if calibrate:
         say_time(config, device, data, model)
+
+
+def print_gguf_plan(model: GPT) -> None:
+    """What the model will be as a GGUF file: the size of every type, and where its rows are no whole blocks."""
+    try:
+        architecture = architecture_of(model, "a GGUF file")
+    except UnsupportedError as error:
+        print(f"gguf: {error}", flush=True)
+        return
+    if not is_installed("gguf"):
+        print(f"gguf: architecture {architecture.name}; its sizes need uv pip install 'bulba[export]'", flush=True)
+        return
+    tensors = architecture.tensors
+    print(f"gguf: architecture {architecture.name}, {len(tensors)} tensors", flush=True)
+    if architecture.difference:
+        print(f"gguf: {architecture.difference}", flush=True)
+    table = Table("type", "MB", "bits per weight", "stored in another type")
+    for type in GGUF_TYPES:
+        size, bits = stored_size(tensors, type)
+        found = fallbacks(tensors, type)
+        kinds = f"{len(found)} tensors: {', '.join(dict.fromkeys(found.values()))}" if found else ""
+        table.add_row(type, f"{size / 1e6:,.1f}", f"{bits:.2f}", kinds)
+    Console().print(table)
 
 
 def words_of(name: str, words: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -310,4 +311,18 @@ def test_verify_false_says_so(
     checkpoint: Path, tokenizer_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32", verify=False)
-    assert f"{path} was not tried in llama.cpp, because verify=false" in capsys.readouterr().out
+    assert path.name == "tiny-f32-unproved.gguf"
+    assert f"{path} is unproved: it was not tried in llama.cpp, because verify=false" in capsys.readouterr().out
+
+
+def test_without_llama_cpp_a_file_is_written_and_called_unproved(
+    checkpoint: Path, tokenizer_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    # What Python takes for a module that cannot be found.
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    path = export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "q8_0")
+    assert path.name == "tiny-q8_0-unproved.gguf"
+    assert gguf.GGUFReader(path).tensors
+    assert "because xllamacpp is not installed (uv pip install 'bulba[export]')" in capsys.readouterr().out
+    with pytest.raises(ExportError, match=r"xllamacpp, which is not installed"):
+        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "iq4_nl")

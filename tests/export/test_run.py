@@ -56,7 +56,7 @@ def test_a_format_writes_under_the_name_that_it_is_given(run: Path, name: str) -
 def test_a_run_becomes_several_formats_from_its_newest_checkpoint(run: Path) -> None:
     written = export(run, load_format("hf") | load_format("gguf", verify=False))
     name = "2026_tiny-step_00000010"
-    assert written == [run / "export" / f"{name}-hf", run / "export" / f"{name}-f16.gguf"]
+    assert written == [run / "export" / f"{name}-hf", run / "export" / f"{name}-f16-unproved.gguf"]
     assert all(path.exists() for path in written)
 
 
