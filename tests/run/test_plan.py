@@ -26,9 +26,7 @@ def test_sizes_of_gguf_types_and_rows_that_are_no_whole_blocks(
     assert "tensors: q" not in whole
 
 
-def test_a_model_without_a_gguf_and_one_with_a_difference(
-    small: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_without_a_gguf_and_one_with_a_difference(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     said = planned(capsys, small, "attention=gauge")
     assert "gguf: this model cannot become a GGUF file: layer 0 mixes its tokens with GaugeAttention" in said
     assert "gguf: the soft cap of its logits, 15," in planned(capsys, small, "model.logit_cap=15")
