@@ -55,9 +55,10 @@ def unit_signs(num_components: int) -> list[list[int]]:
     return [[multiply(units[a], units[b])[a ^ b] for b in places] for a in places]
 
 
+SIGNS = {n: unit_signs(n) for n in (4, 8)}
 # Of the matrices of y -> x y and of y -> y x: entry a, b is signs[a][b] * x_(a xor b).
-LEFT = {n: [[unit_signs(n)[a ^ b][b] for b in range(n)] for a in range(n)] for n in (4, 8)}
-RIGHT = {n: [[unit_signs(n)[b][a ^ b] for b in range(n)] for a in range(n)] for n in (4, 8)}
+LEFT = {n: [[signs[a ^ b][b] for b in range(n)] for a in range(n)] for n, signs in SIGNS.items()}
+RIGHT = {n: [[signs[b][a ^ b] for b in range(n)] for a in range(n)] for n, signs in SIGNS.items()}
 DENSE_ROWS = 32
 """Up to so many rows of x the dense matrix is not expanded."""
 

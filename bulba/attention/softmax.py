@@ -13,21 +13,21 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
+from functools import partial
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.varlen import varlen_attn
 
 from bulba.attention.base import AttentionContext, DocumentForm, Kernel, MixerShape
 from bulba.attention.blocked import blocked_attention
 from bulba.errors import UnsupportedError
 
 FUSED_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
-# Older versions of torch take grouped heads without being told.
-GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+# torch's varlen_attn once `load_varlen` was called, ahead of any compilation.
+_varlen: Any = None
 
 
 class Softmax:
@@ -85,6 +85,7 @@ class Softmax:
         k_BGSD = torch.empty_like(q_BNTD[:, : self.shape.num_kv_heads]).requires_grad_()
         if device.type == "cuda":
             self.documents = "offsets" if has_flash(q_BNTD, k_BGSD) else "documents_BT"
+            load_varlen()
             q_BNTD = q_BNTD[:, :, :1]  # what is left for torch's kernels with a mask is decoding
         mask_BTS = torch.ones(num_rows, q_BNTD.shape[2], num_tokens, dtype=torch.bool, device=device)
         backend = fused_backend(q_BNTD, k_BGSD, k_BGSD, mask_BTS)
@@ -150,16 +151,27 @@ def flash_attention(q_BNTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask_BTS: Te
         raise
 
 
+def load_varlen() -> None:
+    """Import torch's attention between offsets, and with it torch's compiler: seconds that only CUDA needs."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    global _varlen
+    # Older versions of torch take grouped heads without being told.
+    is_told = "enable_gqa" in inspect.signature(varlen_attn).parameters
+    _varlen = partial(varlen_attn, enable_gqa=True) if is_told else varlen_attn
+
+
 def varlen_attention(q_BNTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, offsets: Tensor) -> Tensor:
-    """Causal attention inside each document, CUDA and half precision only; offsets as in `AttentionContext`."""
+    """Causal attention inside each document, CUDA and half precision only; offsets as in `AttentionContext`.
+
+    `load_varlen` must have been called.
+    """
     num_rows, _, num_tokens, _ = q_BNTD.shape
     # Of a single row flatten would give a view with the heads outermost, whose layout not every version keeps.
     q_XND, k_XGD, v_XGD = (x.transpose(1, 2).flatten(0, 1).contiguous() for x in (q_BNTD, k_BGTD, v_BGTD))
     # Newer versions of torch prefer cuDNN, which makes a plan for every number of documents.
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        y_XND = varlen_attn(
-            q_XND, k_XGD, v_XGD, offsets, offsets, num_tokens, num_tokens, window_size=(-1, 0), **GROUPED
-        )
+        y_XND = _varlen(q_XND, k_XGD, v_XGD, offsets, offsets, num_tokens, num_tokens, window_size=(-1, 0))
     return cast("Tensor", y_XND).unflatten(0, (num_rows, num_tokens)).transpose(1, 2)
 
 

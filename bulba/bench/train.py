@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +28,7 @@ from bulba.config.build import build
 from bulba.device import choose_device, choose_precision
 from bulba.errors import BulbaError, ConfigError
 from bulba.peak import Peak, peak_of
+from bulba.shapes import shapes_only
 from bulba.stage.flops import row_flops
 
 PROGRAMS = {
@@ -165,7 +165,7 @@ def _work(settings: Sequence[str]) -> Work:
     """Counted on the model of these settings; the peak is measured before anything else runs."""
     config = compose(list(settings))
     data = prepared_data(config)
-    with torch.device("meta"):
+    with shapes_only():
         model = build(config.model, path="model", vocab_size=data.tokenizer.vocab_size)
     device = choose_device(config.trainer.device)
     return Work(

@@ -112,13 +112,11 @@ def read_architecture(checkpoint: Path, file_format: str) -> Architecture:
 
     file_format: the format asked for, for the message. Raises UnsupportedError naming what llama.cpp does not hold.
     """
-    import torch
-
     from bulba.model.gpt import GPT
+    from bulba.shapes import shapes_only
 
     config = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
-    # Without memory for the weights: only kinds and sizes are asked for.
-    with torch.device("meta"):
+    with shapes_only():
         return architecture_of(GPT(**config), file_format)
 
 

@@ -29,6 +29,7 @@ from bulba.export.run_facts import Facts, read_facts
 from bulba.export.verify_hf import verify_hf
 from bulba.files import atomic_folder
 from bulba.model.gpt import GPT
+from bulba.shapes import shapes_only
 
 HfDtype = Literal["float32", "bfloat16", "float16"]
 # By the architecture of llama.cpp: the class of transformers with the same layers, and its model_type.
@@ -111,15 +112,14 @@ def known_class(checkpoint: Path) -> Architecture | None:
 def own_weights(checkpoint: Path, sizes: dict[str, Any]) -> dict[str, Tensor]:
     """The weights of a model that brings its code, by their names there."""
     weights = load_weights(checkpoint)
-    # Without memory for the weights: only their shapes are asked for.
-    with torch.device("meta"):
+    with shapes_only():
         check_fits(GPT(**sizes), weights, checkpoint)
     return {f"model.{name}": weight for name, weight in weights.items()}
 
 
 def own_config(sizes: dict[str, Any], dtype: HfDtype) -> dict[str, Any]:
     """config.json of a model that brings its code, without the ids of the special tokens."""
-    with torch.device("meta"):
+    with shapes_only():
         mixers = GPT(**sizes).mixers()
     return {
         "architectures": ["BulbaForCausalLM"],

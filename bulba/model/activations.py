@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-import torch.nn.attention.varlen  # registers its operation
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
@@ -27,9 +26,10 @@ STORED_OPERATIONS = frozenset(
         aten._scaled_dot_product_flash_attention_for_cpu.default,
         aten._scaled_dot_product_efficient_attention.default,
         aten._scaled_dot_product_cudnn_attention.default,
-        torch.ops.torch_attn._varlen_attn.default,
     }
 )
+# By its name, because it is there only once torch.nn.attention.varlen is imported, which takes seconds.
+STORED_NAME = "torch_attn._varlen_attn.default"
 
 # torch asks everyone who compiles `selective` whether the block writes in place; tests compare the gradients of ours.
 logging.getLogger("torch._higher_order_ops.wrap").addFilter(lambda record: "in-place ops" not in record.getMessage())
@@ -47,7 +47,7 @@ def call_block(kind: ActivationCheckpointing, block: nn.Module, x_BTH: Tensor, c
 
 def store_products(context: Any, operation: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
     """The policy of `selective`."""
-    if operation in STORED_OPERATIONS:
+    if operation in STORED_OPERATIONS or str(operation) == STORED_NAME:
         return CheckpointPolicy.MUST_SAVE
     if operation is aten.bmm.default:
         left, right = arguments[:2]

@@ -69,6 +69,8 @@ class Segment:
         self.branches = [branch for layer in layers for branch in branches(layer)]
         self.key = next(KEYS)
         SEGMENTS[self.key] = self
+        # Here and not as a decorator: it imports torch's compiler, seconds for models that have no such layers.
+        torch.compiler.allow_in_graph(run_in_graph)
 
     def __reduce__(self) -> Any:
         return Segment, (self.layers,)  # a copy has a key of its own
@@ -104,7 +106,6 @@ SEGMENTS: WeakValueDictionary[int, Segment] = WeakValueDictionary()
 """Segments by their keys: torch.compile takes numbers and tensors into a graph, but no modules."""
 
 
-@torch.compiler.allow_in_graph
 def run_in_graph(
     key: int,
     kernel: Kernel,

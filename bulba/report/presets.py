@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from rich.table import Table
 
 from bulba.config.build import build
 from bulba.config.overrides import check, groups
 from bulba.model.gpt import GPT
+from bulba.shapes import shapes_only
 
 SPECIAL_TOKENS = 3  # bos, eos, pad
 
@@ -15,7 +15,7 @@ SPECIAL_TOKENS = 3  # bos, eos, pad
 def preset_model(words: list[str]) -> GPT:
     """The model that the settings describe, on torch's `meta` device."""
     config = check(words)
-    with torch.device("meta"):
+    with shapes_only():
         return build(config.model, path="model", vocab_size=config.tokenizer.vocab_size + SPECIAL_TOKENS)
 
 

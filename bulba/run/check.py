@@ -15,6 +15,7 @@ from bulba.mode import Mode
 from bulba.model.gpt import GPT
 from bulba.model.sharding import check_shardable
 from bulba.run.trainer import check_strategy
+from bulba.shapes import shapes_only
 
 
 def check_config(config: DictConfig) -> None:
@@ -30,7 +31,7 @@ def check_config(config: DictConfig) -> None:
             "raise model.max_seq_len, and data.seq_len follows it."
         )
     build(config.scheduler, path="scheduler", total_steps=config.trainer.max_steps)
-    with torch.device("meta"):  # shapes without memory
+    with shapes_only():
         model = build(config.model, path="model", vocab_size=1)
     model.set_activation_checkpointing(config.trainer.get("activation_checkpointing", "none"))
     check_strategy(config)

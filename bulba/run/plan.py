@@ -32,6 +32,7 @@ from bulba.run.check import check_config
 from bulba.run.predict import Memory, predict_memory
 from bulba.run.restart import can_checkpoint
 from bulba.run.stage import build_stage, num_micro_batches
+from bulba.shapes import shapes_only
 from bulba.stage.flops import row_flops
 
 CALIBRATION_STEPS = 20
@@ -51,7 +52,7 @@ def plan_command(words: list[str]) -> None:
     num_micro_batches(config, data)  # refused before the texts are read
     data.prepare(build(config.tokenizer, path="tokenizer"))
     vocab_size = data.tokenizer.vocab_size
-    with torch.device("meta"):
+    with shapes_only():
         model: GPT = build(config.model, path="model", vocab_size=vocab_size)
     memory, free_bytes = predict_memory(config, vocab_size), free_memory_bytes(device)
     tokens_per_step = config.data.batch_size * config.data.seq_len

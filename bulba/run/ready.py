@@ -36,6 +36,7 @@ from bulba.device import choose_device, choose_precision, device_name
 from bulba.errors import BulbaError, ConfigError, DataError
 from bulba.mode import check_compiler
 from bulba.run.check import check_config
+from bulba.shapes import shapes_only
 
 SMALL_BYTES = 4_000_000
 SAMPLED_FILES = 100
@@ -154,7 +155,7 @@ def model_of(config: DictConfig) -> str:
 
 def num_weights(config: DictConfig) -> int:
     spec: TokenizerSpec = build(config.tokenizer, path="tokenizer")
-    with torch.device("meta"):  # shapes without memory
+    with shapes_only():
         return build(config.model, path="model", vocab_size=vocab_size(spec)).get_num_params()
 
 

@@ -19,6 +19,7 @@ from bulba.checkpoint import list_checkpoints
 from bulba.config.build import build
 from bulba.errors import ConfigError, TrainingError, UnsupportedError
 from bulba.run.finish import say
+from bulba.shapes import shapes_only
 from callbacks.guard import RollBack
 
 OnOom = Literal["stop", "shrink"]
@@ -85,7 +86,7 @@ def smaller_micro_batch(config: DictConfig) -> int | None:
 
 def can_checkpoint(config: DictConfig) -> bool:
     """Whether activation checkpointing is to be had with the attention of `config`."""
-    with torch.device("meta"):
+    with shapes_only():
         model = build(config.model, path="model", vocab_size=1)
     try:
         model.set_activation_checkpointing("full")

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from bulba.model.gpt import GPT
+from bulba.shapes import shapes_only
 from bulba.stage.flops import row_flops
 from bulba.utility.learning import Cost, Lesson, learn
 
@@ -116,7 +117,7 @@ class Lab:
 
     def teach(self, model: GPT, lesson: Lesson) -> Cost:
         """Let `model` learn `lesson`."""
-        with torch.device("meta"):  # the same shape, for counting
+        with shapes_only():  # the same shape, for counting
             like = GPT(**model.get_model_config())
         like.set_kernel(model.kernel)
         flops = row_flops(like, lesson.model["max_seq_len"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bulba.attention import softmax
-from bulba.attention.softmax import reference_attention, varlen_attention
+from bulba.attention.softmax import load_varlen, reference_attention, varlen_attention
 from bulba.mode import Mode
 from bulba.packing import document_mask, document_offsets, of_any_length
 from tests.model.tiny import packed, tiny_gpt, tokens
@@ -81,6 +81,7 @@ def weights(q_TD: Tensor, k_TD: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def _kernel_for_cpus() -> Iterator[None]:
+    load_varlen()
     with torch.library._scoped_library("torch_attn", "FRAGMENT") as library:
         torch.library.register_kernel("torch_attn::_varlen_attn", "cpu", by_document, lib=library)
         torch.library.register_kernel("torch_attn::_varlen_attn_backward", "cpu", by_document_backward, lib=library)
