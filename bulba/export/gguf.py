@@ -25,6 +25,8 @@ from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, chec
 from bulba.export.chat import Chat, read_chat
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import is_installed, need
+from bulba.export.run_facts import read_facts
+from bulba.export.sampling import gguf_sampling
 from bulba.export.tensor_file import TensorFile
 from bulba.export.types import (
     GGUF_TYPES,
@@ -87,7 +89,7 @@ def export_gguf(
     converter = find_witness(llama_cpp, type, model, proof) if llama_cpp is not None else None
     path = out.with_name(f"{out.name}-{type}{'' if proof else UNPROVED}.gguf")
     importances: Importances = {}
-    about = description(out.name, license)
+    about = description(out.name, license) | gguf_sampling(read_facts(checkpoint))
     if imatrix is not None:
         # Here, so that writing a file needs no torch.
         from bulba.data.tokenizer import Tokenizer

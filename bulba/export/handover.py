@@ -2,8 +2,8 @@
 
 Modelfile is for ollama (https://docs.ollama.com/modelfile), NAME.preset.json for LM Studio, README.md for people. A
 base model continues texts, so both programs are told to pass the prompt on as it is: their own way is to wrap it into
-a conversation. They also change the model's probabilities by habit (top_k 40, top_p 0.9 or 0.95, a penalty on
-repetitions); here they draw as the run drew its samples. Neither normalises, so prompts have to be in NFC.
+a conversation, and to draw as the run drew its samples (bulba/export/sampling.py). Neither normalises, so prompts have
+to be in NFC.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from bulba.export.card import card
 from bulba.export.chat import END, END_OF_TURN, START, Chat, read_chat
 from bulba.export.gguf import export_gguf
 from bulba.export.run_facts import Facts, read_facts
+from bulba.export.sampling import MIN_P, REPEAT_PENALTY, TOP_K, TOP_P
 from bulba.export.types import GGUF_TYPES, GgufType, takes_importance
 from bulba.export.vocab import read_vocab
 from bulba.files import atomic_folder
 
-# Every token may be drawn, by the probability that the model gives it.
-NEUTRAL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
+NEUTRAL = {"top_k": TOP_K, "top_p": TOP_P, "min_p": MIN_P, "repeat_penalty": REPEAT_PENALTY}
 PLAIN_TEMPLATE = "{{ .Prompt }}"
 CHAT_TEMPLATE = (
     "{{- range .Messages }}"

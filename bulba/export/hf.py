@@ -26,6 +26,7 @@ from bulba.export.chat import Chat, read_chat
 from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.remote_code import modelling_code
 from bulba.export.run_facts import Facts, read_facts
+from bulba.export.sampling import TOP_K
 from bulba.export.verify_hf import verify_hf
 from bulba.files import atomic_folder
 from bulba.model.gpt import GPT
@@ -151,7 +152,7 @@ def generation_config(facts: Facts, tokenizer: Tokenizer, chat: Chat | None, use
     found["max_new_tokens"] = sampling["max_new_tokens"]
     if sampling["temperature"] > 0:
         # Without top_k transformers would take 50.
-        found |= {"do_sample": True, "top_k": 0, "temperature": sampling["temperature"]}
+        found |= {"do_sample": True, "top_k": TOP_K, "temperature": sampling["temperature"]}
     return found
 
 

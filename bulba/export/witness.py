@@ -24,8 +24,9 @@ from bulba.files import disk_errors
 
 CONVERTIBLE = ("llama", "qwen3")  # architectures with a class of transformers that the converter knows
 BLOCK_BYTES = 8 << 20  # how much of a tensor is compared at once
-DESCRIPTIVE = ("general.", "bulba.")  # llama.cpp only shows them,
-READ = ("general.architecture", "general.sampling.")  # but for these
+# llama.cpp only shows them, or they are about drawing (general.sampling), which is not the model;
+DESCRIPTIVE = ("general.", "bulba.")
+READ = ("general.architecture",)  # but for these
 # A Llama of just these numbers of tokens is to the converter the model of somebody else.
 MISTAKEN = {32016: "CodeLlama", 49152: "Granite"}
 

@@ -65,6 +65,11 @@ def test_other_programs_draw_as_the_run_did(run: Path) -> None:
         "temperature": "0.7", "num_predict": "40",
     }  # fmt: skip
     preset = json.loads((folder / "Small.preset.json").read_text(encoding="utf-8"))
+    fields = gguf.GGUFReader(folder / "Small-q4_0.gguf").fields
+    drawn = {
+        key.removeprefix("general.sampling."): each.contents() for key, each in fields.items() if "sampling" in key
+    }
+    assert drawn == pytest.approx({"temp": 0.7, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "penalty_repeat": 1.0})
     values = {field["key"]: field["value"] for field in preset["operation"]["fields"] + preset["load"]["fields"]}
     assert values["llm.prediction.temperature"] == 0.7
     assert values["llm.prediction.topPSampling"]["checked"] is False
