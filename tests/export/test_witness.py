@@ -185,7 +185,8 @@ def test_what_cannot_have_a_witness_is_refused_before_anything_is_written(
 
 
 def test_a_setting_that_no_chosen_format_takes_is_refused(checkpoint: Path) -> None:
-    export = {"license": None, "llama_cpp": "sdist", "hf": {"_target_": "bulba.export.hf.export_hf"}}
+    shared = {"license": None, "llama_cpp": "sdist", "push_to_hub": None}
+    export = shared | {"hf": {"_target_": "bulba.export.hf.export_hf"}}
     with pytest.raises(ConfigError, match=r"export\.llama_cpp does nothing for hf: leave it out"):
         export_run(OmegaConf.create({"run": str(checkpoint), "out": None, "export": export}))
 
