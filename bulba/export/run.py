@@ -6,6 +6,7 @@ one YAML in conf/export/ that names it and holds its options. Here the parts are
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from bulba.checkpoint import CheckpointRef, check_whole, find_checkpoint
 from bulba.config.build import build, check_keys, locate, to_plain
 from bulba.errors import CheckpointError, ConfigError
+from bulba.files import sha256_file
 
 FORMAT_TARGETS = ("bulba.export.",)
 GIVEN = ("checkpoint", "tokenizer", "out")
@@ -47,17 +49,34 @@ def export(source: Path, formats: Mapping[str, Mapping[str, Any]], out_dir: Path
 
 
 def find_tokenizer(checkpoint: CheckpointRef) -> Path:
-    """The tokenizer.json of the run, or the one beside a lone checkpoint."""
+    """The tokenizer.json of the run, or the one beside a lone checkpoint.
+
+    CheckpointError where there is none, or where run.json says that the run had another one.
+    """
     folder = checkpoint.folder
     home = [checkpoint.run] if checkpoint.run else [folder.parent, folder]
     for place in home:
         for path in (place / "tokenizer" / "tokenizer.json", place / "tokenizer.json"):
             if path.is_file():
+                check_tokenizer(path, checkpoint)
                 return path
     raise CheckpointError(
         f"{home[0]} has no tokenizer/tokenizer.json, and a model is not exported without its tokenizer: put the "
         "folder `tokenizer` of the training run there."
     )
+
+
+def check_tokenizer(path: Path, checkpoint: CheckpointRef) -> None:
+    """A tokenizer of the same size fits the weights and gives other tokens: its bytes have to be those of the run."""
+    record = checkpoint.run / "run.json" if checkpoint.run else None
+    if record is None or not record.is_file():
+        return
+    wanted = json.loads(record.read_text(encoding="utf-8")).get("tokenizer_fingerprint")
+    if wanted is not None and sha256_file(path) != wanted:
+        raise CheckpointError(
+            f"{path} is not the tokenizer that {checkpoint.run} was trained with (its SHA-256 is not the one in "
+            "run.json): put the run's own one back, which the prepared data in the cache has too."
+        )
 
 
 def default_folder(checkpoint: CheckpointRef) -> Path:

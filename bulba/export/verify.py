@@ -49,6 +49,7 @@ NEW_TOKENS = 64  # per prompt
 FLOOR_SD: dict[GgufType, float] = dict.fromkeys(GGUF_TYPES, 0.02) | {"f32": 1e-3, "f16": 0.01}
 GELU_FLOOR_SD = 5e-3  # llama.cpp takes GELU, in its tanh form, from a table of f16
 NOISE_FACTOR = 2.0
+NFC_HELPER = """python -c 'import sys, unicodedata as u; print(u.normalize("NFC", sys.argv[1]))' "PROMPT\""""
 PARAMS_PER_THREAD = 10_000_000  # a smaller model only waits for a second thread
 
 
@@ -317,6 +318,12 @@ def tell(report: Certificate, page: Path) -> None:
         f"logits of {report.num_positions} positions differ by at most {report.max_difference_sd:.2g} sd",
         flush=True,
     )
+    if report.nfd_differences:
+        print(
+            f"llama.cpp does not normalise: {report.nfd_differences} of the texts get other tokens unless they are put "
+            f"into NFC first, as Bulba does by itself: {NFC_HELPER}",
+            flush=True,
+        )
     if report.divergences:
         widest = max(place.margin_sd for place in report.divergences)
         print(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,22 @@ def test_a_missing_tokenizer_is_named(run: Path, checkpoint: Path) -> None:
     for source in (run, checkpoint):
         with pytest.raises(CheckpointError, match=r"has no tokenizer/tokenizer\.json, and a model is not exported"):
             export(source, load_format("hf"))
+
+
+def test_a_tokenizer_that_is_not_the_runs_is_refused(run: Path) -> None:
+    tokenizer = run / "tokenizer" / "tokenizer.json"
+    fingerprint = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+    (run / "run.json").write_text(json.dumps({"tokenizer_fingerprint": fingerprint}), encoding="utf-8")
+    export(run, load_format("hf"), run / "right")
+    # As many tokens, two of them in each other's place.
+    content = json.loads(tokenizer.read_text(encoding="utf-8"))
+    vocab = content["model"]["vocab"]
+    first, second = list(vocab)[300:302]
+    vocab[first], vocab[second] = vocab[second], vocab[first]
+    tokenizer.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"is not the tokenizer that .* was trained with \(its SHA-256 is not"):
+        export(run, load_format("hf"), run / "wrong")
+    assert not (run / "wrong").exists()
 
 
 def test_a_run_without_checkpoints_and_what_is_no_run_are_refused(run: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import subprocess
 import sys
 import unicodedata
 from dataclasses import replace
@@ -337,3 +338,16 @@ def test_another_batch_structure_is_refused(gguf_file: Path) -> None:
 
     with open_llama_cpp(gguf_file, 1, 64, 1) as llama, pytest.raises(UnsupportedError, match="llama_batch has other"):
         LlamaCpp(Shifted(llama.library), llama.model, llama.context, 1, 64)
+
+
+def test_the_prompt_helper_that_is_printed_normalises(
+    checkpoint: Path, tokenizer_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("llama.cpp does not normalise")]
+    command = line[line.index("python -c") :].replace("python", sys.executable, 1)
+    text = "мой сям'я"
+    decomposed = command.replace("PROMPT", unicodedata.normalize("NFD", text))
+    assert text not in decomposed
+    done = subprocess.run(decomposed, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{text}\n"
