@@ -88,7 +88,9 @@ def test_the_command_prints_one_line_and_no_traceback() -> None:
     assert done.stderr.startswith("error: model.num_layer")
 
 
-@pytest.mark.parametrize(("program", "shown"), [("train.py", "krolik, murashka"), ("export.py", "export: gguf, hf")])
+@pytest.mark.parametrize(
+    ("program", "shown"), [("train.py", "krolik, murashka"), ("export.py", "export: gguf, handover, hf, int8, onnx")]
+)
 def test_help_lists_the_choices_and_no_parts(program: str, shown: str) -> None:
     done = subprocess.run([sys.executable, program, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
