@@ -116,7 +116,7 @@ def fused_chunk_loss(
     logits_NV = hidden_NH @ weight_VH.T
     # In fp32 the probabilities and the gradient take the place of the logits; otherwise all three are there at once.
     wide_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
-    grad_NV = wide_NV.clone() if logit_cap is not None else wide_NV.to(hidden_NH.dtype)
+    grad_NV = (wide_NV if logit_cap is None else wide_NV.clone()).to(hidden_NH.dtype)
     loss = wide_NV.new_zeros(())
     del wide_NV, logits_NV
     return loss, grad_NV @ weight_VH, grad_NV.T @ hidden_NH if train_head else None
