@@ -15,10 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from bulba.checkpoint import check_fits, from_hf_names, save_checkpoint
-from bulba.errors import BulbaError, CheckpointError, UnsupportedError
+from bulba.errors import CheckpointError, UnsupportedError
 from bulba.files import disk_errors
 from bulba.model.gpt import GPT
 from bulba.shapes import shapes_only
@@ -46,13 +47,12 @@ def as_checkpoint(folder: Path) -> Iterator[Path]:
 
     Raises CheckpointError for a folder that is not whole and UnsupportedError for a model that is not Bulba's.
     """
-    config = model_config(folder)
-    weights = read_weights(folder)
     try:
         with shapes_only():
-            model = GPT(**config)
+            model = GPT(**model_config(folder))
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{folder / 'config.json'} does not describe a model ({error}).") from error
+    weights = read_weights(folder)
     check_fits(model, weights, folder)
     with disk_errors(folder), TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as temporary:
         checkpoint = Path(temporary) / folder.absolute().name
@@ -75,9 +75,7 @@ def read_weights(folder: Path) -> dict[str, Any]:
         )
     try:
         return from_hf_names(load_file(folder / WEIGHTS))
-    except BulbaError:
-        raise
-    except Exception as error:  # safetensors has errors of its own
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}): copy it anew.") from error
 
 

@@ -108,6 +108,7 @@ def test_a_folder_that_is_not_whole_is_refused(checkpoint: Path, tokenizer_json:
     config = (folder / "config.json").read_text(encoding="utf-8")
     for file, content, fault in (
         ("config.json", "{", "is no JSON"),
+        ("config.json", config.replace('"hidden_size"', '"hidden"'), "does not describe a model"),
         ("config.json", config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'), "of another shape"),
         ("tokenizer.json", None, r"has no tokenizer\.json, and a model is not exported"),
         ("model.safetensors", "broken", "cannot be read"),
