@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bulba.errors import CheckpointError, UnsupportedError
 from bulba.export.tensor_file import TensorFile
-from bulba.export.types import Storage, has_more_bits
+from bulba.export.types import GgufType, Storage, TensorType, has_more_bits, stored_type
 
 Rows = NDArray[np.float32]
 Change = Callable[[Rows], Rows]
@@ -88,6 +88,10 @@ class GgufTensor:
     parts: tuple[Part, ...]
     storage: Storage
     hf_name: str | None = None
+
+    def stored_as(self, type: GgufType) -> TensorType:
+        """Its type in a file of `type`."""
+        return stored_type(self.storage, type, self.shape[-1])
 
 
 @dataclass(frozen=True)

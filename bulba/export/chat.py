@@ -61,6 +61,13 @@ def read_chat(checkpoint: Path, tokenizer_json: Path) -> Chat | None:
     )
 
 
+def kind_of(chat: Chat | None) -> str:
+    """What the card calls the model: base, template (one with tokens for a chat that it has not learnt) or chat."""
+    if chat is None:
+        return "base"
+    return "chat" if chat.is_trained else "template"
+
+
 def was_trained_to_chat(checkpoint: Path) -> bool:
     """Whether config.yaml of the run says so; a checkpoint without its run does not."""
     run = find_checkpoint(checkpoint).run

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +25,7 @@ from bulba.errors import ConfigError, ExportError
 from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture
 from bulba.export.chat import Chat, read_chat
 from bulba.export.llama_cpp import load_library
-from bulba.export.optional import is_installed, need
+from bulba.export.optional import need
 from bulba.export.run_facts import read_facts
 from bulba.export.sampling import gguf_sampling
 from bulba.export.tensor_file import TensorFile
@@ -38,11 +39,10 @@ from bulba.export.types import (
     ggml_type,
     num_bytes,
     quantize,
-    stored_type,
     takes_importance,
     wanted_type,
 )
-from bulba.export.vocab import PRE_TOKENIZER, Vocab, read_vocab
+from bulba.export.vocab import PRE_TOKENIZER, Vocab, check_num_tokens, read_vocab
 from bulba.export.witness import call_witness, find_witness
 from bulba.files import atomic_file
 
@@ -80,7 +80,7 @@ def export_gguf(
     need("gguf", "the GGUF export")
     if imatrix is not None and not takes_importance(type):
         raise ConfigError(f"export.gguf.imatrix does nothing for type={type}, which rounds too little: leave it out.")
-    proof = verify and is_installed("xllamacpp")
+    proof = verify and find_spec("xllamacpp") is not None
     if proof:
         # Before minutes are spent on a file that cannot be checked.
         load_library()
@@ -127,11 +127,7 @@ def write_gguf(
     chat: Chat | None = None,
 ) -> None:
     """Write the file itself; about: metadata that is not the model's."""
-    if len(vocab.tokens) != model.config["vocab_size"]:
-        raise ExportError(
-            f"the tokenizer has {len(vocab.tokens)} tokens and {checkpoint} {model.config['vocab_size']} rows: export "
-            "with the tokenizer that the model was trained with."
-        )
+    check_num_tokens(len(vocab.tokens), model.config["vocab_size"], checkpoint)
     gguf = need("gguf", "the GGUF export")
     with TensorFile(checkpoint / "model.safetensors") as source:
         check_tensors(source.shapes, model.tensors, checkpoint, "a GGUF file")
@@ -139,7 +135,7 @@ def write_gguf(
             TensorStream(
                 source,
                 tensor,
-                stored_type(tensor.storage, type, tensor.shape[-1]),
+                tensor.stored_as(type),
                 importances.get(tensor.name),
             )
             for tensor in model.tensors
@@ -173,17 +169,17 @@ def write_gguf(
 
 def fallbacks(tensors: list[GgufTensor], type: GgufType) -> dict[str, TensorType]:
     """How tensors are stored whose rows are no whole blocks of a file of `type`, by name."""
-    stored = {tensor: stored_type(tensor.storage, type, tensor.shape[-1]) for tensor in tensors}
-    return {tensor.name: own for tensor, own in stored.items() if own != wanted_type(tensor.storage, type)}
+    return {
+        tensor.name: tensor.stored_as(type)
+        for tensor in tensors
+        if tensor.stored_as(type) != wanted_type(tensor.storage, type)
+    }
 
 
 def stored_size(tensors: list[GgufTensor], type: GgufType) -> tuple[int, float]:
     """Bytes of all tensors in a file of `type`, and bits per weight."""
     sizes = [math.prod(tensor.shape) for tensor in tensors]
-    stored = sum(
-        num_bytes(stored_type(tensor.storage, type, tensor.shape[-1]), size)
-        for tensor, size in zip(tensors, sizes, strict=True)
-    )
+    stored = sum(num_bytes(tensor.stored_as(type), size) for tensor, size in zip(tensors, sizes, strict=True))
     return stored, 8 * stored / sum(sizes)
 
 

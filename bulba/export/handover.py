@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ConfigError, ExportError
 from bulba.export.card import card
-from bulba.export.chat import END, END_OF_TURN, START, Chat, read_chat
+from bulba.export.chat import END, END_OF_TURN, START, Chat, kind_of, read_chat
 from bulba.export.gguf import export_gguf
 from bulba.export.run_facts import Facts, read_facts
 from bulba.export.sampling import MIN_P, REPEAT_PENALTY, TOP_K, TOP_P
 from bulba.export.types import GGUF_TYPES, GgufType, takes_importance
-from bulba.export.vocab import read_vocab
 from bulba.files import atomic_folder
 
 NEUTRAL = {"top_k": TOP_K, "top_p": TOP_P, "min_p": MIN_P, "repeat_penalty": REPEAT_PENALTY}
@@ -57,7 +57,7 @@ def export_handover(
     check_types(types, imatrix)
     facts, chat = read_facts(checkpoint), read_chat(checkpoint, tokenizer)
     trained_chat = chat if chat and chat.is_trained else None
-    vocab = read_vocab(tokenizer)
+    loaded = Tokenizer.load(tokenizer)
     folder = out.with_name(f"{out.name}-handover")
     with atomic_folder(folder) as temporary:
         files = []
@@ -73,11 +73,11 @@ def export_handover(
         page = card(
             facts
             | {"weights_bytes": files[0].stat().st_size, "dtype": types[0]}
-            | {"bos": vocab.tokens[vocab.bos_id], "eos": vocab.tokens[vocab.eos_id]},
+            | {"bos": loaded.bos_token, "eos": loaded.eos_token},
             name=out.name,
             folder=folder.name,
             license=license,
-            kind="base" if chat is None else "chat" if chat.is_trained else "template",
+            kind=kind_of(chat),
             library="gguf",
             usage=USAGE.format(file=files[0].name, name=out.name.lower(), preset=preset),
         )

@@ -22,12 +22,13 @@ from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
 from bulba.export.architecture import Architecture, Filled, Weight, check_tensors, read_architecture, write_out
 from bulba.export.card import card
-from bulba.export.chat import Chat, read_chat
+from bulba.export.chat import Chat, kind_of, read_chat
 from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.remote_code import modelling_code
 from bulba.export.run_facts import Facts, read_facts
 from bulba.export.sampling import TOP_K
 from bulba.export.verify_hf import verify_hf
+from bulba.export.vocab import load_tokenizer
 from bulba.files import atomic_folder
 from bulba.model.gpt import GPT
 from bulba.shapes import shapes_only
@@ -52,12 +53,8 @@ def export_hf(
     name for the model card. verify: open the folder in transformers and compare ids and logits before it is kept.
     Raises ExportError for weights that dtype cannot hold and for a folder that behaves otherwise.
     """
-    loaded, sizes = Tokenizer.load(tokenizer), read_sizes(checkpoint)
-    if loaded.vocab_size != sizes["vocab_size"]:
-        raise ExportError(
-            f"the tokenizer has {loaded.vocab_size} tokens and {checkpoint} {sizes['vocab_size']} rows: export with "
-            "the tokenizer that the model was trained with."
-        )
+    sizes = read_sizes(checkpoint)
+    loaded = load_tokenizer(tokenizer, sizes["vocab_size"], checkpoint)
     model = known_class(checkpoint)
     if model:
         weights, config, code = hf_weights(checkpoint, model), hf_config(model, dtype), {}
@@ -81,7 +78,7 @@ def export_hf(
             name=out.name,
             folder=folder.name,
             license=license,
-            kind="base" if chat is None else "chat" if chat.is_trained else "template",
+            kind=kind_of(chat),
             has_code=bool(code),
             uses_cache=config["use_cache"],
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib.util import find_spec
 from types import ModuleType
 
 from bulba.errors import ExportError
@@ -17,8 +16,3 @@ def need(module: str, purpose: str, extra: str = "export") -> ModuleType:
         raise ExportError(
             f"{purpose} needs the Python package {module}, which is not installed: uv pip install 'bulba[{extra}]'."
         ) from error
-
-
-def is_installed(module: str) -> bool:
-    """Whether an optional library is there; it is not imported."""
-    return find_spec(module) is not None

@@ -90,8 +90,7 @@ def round_matrices(model: GPT, type: GgufType, tensors: list[GgufTensor], import
     by_weight = tensors_by_weight(tensors)
     for name, module in matrices(model):
         tensor, weight = by_weight[name], module.weight
-        own = stored_type(tensor.storage, type, weight.shape[-1])
-        weight.data = round_weights(weight.data, own, importances.get(tensor.name))
+        weight.data = round_weights(weight.data, tensor.stored_as(type), importances.get(tensor.name))
 
 
 def round_inputs(model: GPT, type: GgufType, tensors: list[GgufTensor]) -> None:
@@ -100,9 +99,9 @@ def round_inputs(model: GPT, type: GgufType, tensors: list[GgufTensor]) -> None:
         return
     by_weight = tensors_by_weight(tensors)
     for name, module in matrices(model):
-        storage = by_weight[name].storage
-        if storage != "head":
-            own = stored_type(storage, type, module.weight.shape[-1])
+        tensor = by_weight[name]
+        if tensor.storage != "head":
+            own = tensor.stored_as(type)
             module.register_forward_pre_hook(lambda _, inputs, own=own: (round_activations(inputs[0], own),))
 
 

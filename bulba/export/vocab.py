@@ -44,12 +44,17 @@ class Vocab:
 def load_tokenizer(tokenizer_json: Path, num_rows: int, checkpoint: Path) -> Tokenizer:
     """The tokenizer; ExportError where the model of `checkpoint` has another number of rows."""
     loaded = Tokenizer.load(tokenizer_json)
-    if loaded.vocab_size != num_rows:
-        raise ExportError(
-            f"the tokenizer has {loaded.vocab_size} tokens and {checkpoint} {num_rows} rows: export with the tokenizer "
-            "that the model was trained with."
-        )
+    check_num_tokens(loaded.vocab_size, num_rows, checkpoint)
     return loaded
+
+
+def check_num_tokens(num_tokens: int, num_rows: int, checkpoint: Path) -> None:
+    """ExportError where the model of `checkpoint` has another number of rows than its tokenizer has tokens."""
+    if num_tokens != num_rows:
+        raise ExportError(
+            f"the tokenizer has {num_tokens} tokens and {checkpoint} {num_rows} rows: export with the tokenizer that "
+            "the model was trained with."
+        )
 
 
 def read_vocab(tokenizer_json: Path) -> Vocab:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +24,6 @@ from bulba.device import choose_device, device_name
 from bulba.errors import BulbaError, ConfigError, UnsupportedError
 from bulba.export.architecture import architecture_of
 from bulba.export.gguf import fallbacks, stored_size
-from bulba.export.optional import is_installed
 from bulba.export.types import GGUF_TYPES
 from bulba.model.gpt import GPT
 from bulba.peak import synchronize
@@ -79,7 +79,7 @@ def print_gguf_plan(model: GPT) -> None:
     except UnsupportedError as error:
         print(f"gguf: {error}", flush=True)
         return
-    if not is_installed("gguf"):
+    if find_spec("gguf") is None:
         print(f"gguf: architecture {architecture.name}; its sizes need uv pip install 'bulba[export]'", flush=True)
         return
     tensors = architecture.tensors
