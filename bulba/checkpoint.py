@@ -24,18 +24,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bulba.checkpoint_folder import (
+    CheckpointRef,
+    DamagedCheckpointError,
+    check_whole,
+    find_checkpoint,
+    list_checkpoints,
+    put_aside,
+)
 from bulba.errors import CheckpointError, ConfigError
-from bulba.files import atomic_folder, disk_errors, sha256_file
+from bulba.files import atomic_folder, sha256_file
 from bulba.model.gpt import GPT
 
 FORMAT_VERSION = 1
 TENSOR_KEY, PAIRS_KEY = "$tensor", "$pairs"
-FILES = ("model.json", "model.safetensors", "state.json", "state.safetensors")
-DAMAGED = ".damaged"
-
-
-class DamagedCheckpointError(CheckpointError):
-    """A file of the checkpoint is missing, or is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def load_newest(run: Path, say: Callable[[str], object]) -> Checkpoint:
             damaged.append((ref, str(error)))
             continue
         for bad, reason in damaged:
-            say(f"the checkpoint of step {bad.step} is damaged and was put aside as {_put_aside(bad)}: {reason}")
+            say(f"the checkpoint of step {bad.step} is damaged and was put aside as {put_aside(bad)}: {reason}")
         if damaged:
             say(f"going on from step {ref.step}, the newest that is whole.")
         return checkpoint
@@ -157,61 +159,6 @@ def check_fits(model: GPT, weights: dict[str, Tensor], source: Path) -> None:
                 f"{source} is a checkpoint of another shape: {name} is {got or 'absent'} there and "
                 f"{expected or 'absent'} in this model; use the model settings that the run was trained with."
             )
-
-
-def check_whole(folder: Path) -> None:
-    """Hold every file of a checkpoint against its checksum."""
-    for name, expected in _read_checksums(folder).items():
-        try:
-            found = sha256_file(folder / name)
-        except OSError:
-            found = None
-        if found != expected:
-            raise DamagedCheckpointError(
-                f"{folder / name} is missing or damaged (its checksum differs): use another checkpoint of the run."
-            )
-
-
-@dataclass(frozen=True)
-class CheckpointRef:
-    """A checkpoint folder and the run folder it belongs to (None when it stands alone)."""
-
-    folder: Path
-    run: Path | None
-
-    @property
-    def step(self) -> int:
-        number = self.folder.name.removeprefix("step_")
-        if not number.isdigit():
-            raise CheckpointError(f"{self.folder} was renamed, so its step is not known: name it step_NUMBER again.")
-        return int(number)
-
-
-def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where the checkpoint of `step` stands in a run folder."""
-    return run / "checkpoints" / f"step_{step:08d}"
-
-
-def list_checkpoints(run: Path) -> list[CheckpointRef]:
-    """The finished checkpoints of a run, oldest first; those that were put aside as damaged do not count."""
-    folders = sorted((run / "checkpoints").glob("step_*"))
-    return [CheckpointRef(folder, run) for folder in folders if folder.suffix != DAMAGED]
-
-
-def find_checkpoint(path: Path) -> CheckpointRef:
-    """The checkpoint that `path` means: a checkpoint folder itself, or the newest one of a run folder."""
-    if (path / "checksums.json").is_file():
-        run = path.parent.parent
-        return CheckpointRef(path, run if (run / "config.yaml").is_file() else None)
-    if not path.is_dir():
-        raise CheckpointError(f"{path} does not exist: give a run folder, a checkpoint folder in it, or `last`.")
-    checkpoints = list_checkpoints(path)
-    if not checkpoints:
-        raise CheckpointError(
-            f"{path} has no checkpoints: train the run until its first one "
-            "(callbacks.checkpoints.every_steps), or choose another run."
-        )
-    return checkpoints[-1]
 
 
 def to_hf_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -276,32 +223,6 @@ def _read_state(folder: Path) -> Any:
             "use the version of Bulba that wrote it."
         )
     return _put_tensors(tree["state"], load_file(folder / "state.safetensors"))
-
-
-def _read_checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file by its name; DamagedCheckpointError where that list itself is not whole."""
-    path = folder / "checksums.json"
-    if not path.is_file():
-        raise DamagedCheckpointError(f"{folder} is not a Bulba checkpoint: it has no checksums.json.")
-    try:
-        checksums = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DamagedCheckpointError(f"{path} is damaged ({error}): use another checkpoint of the run.") from error
-    if not isinstance(checksums, dict) or not set(FILES) <= checksums.keys():
-        raise DamagedCheckpointError(
-            f"{path} is damaged (it does not list every file): use another checkpoint of the run."
-        )
-    return checksums
-
-
-def _put_aside(ref: CheckpointRef) -> Path:
-    """Rename a damaged checkpoint so that it does not count, and say to what."""
-    number = 1
-    while (aside := ref.folder.with_name(f"{ref.folder.name}{f'-{number}' * (number > 1)}{DAMAGED}")).exists():
-        number += 1
-    with disk_errors(ref.folder):
-        ref.folder.rename(aside)
-    return aside
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO
 from safetensors import SafetensorError
 
-from bulba.checkpoint import Checkpoint, CheckpointRef, Snapshot, load_checkpoint, take_snapshot, write_snapshot
+from bulba.checkpoint import Checkpoint, Snapshot, load_checkpoint, take_snapshot, write_snapshot
+from bulba.checkpoint_folder import CheckpointRef
 from bulba.errors import BulbaError
 
 PREFIX = "model."

@@ -53,8 +53,9 @@ class Peak:
     source: Literal["maker", "measured"]
 
 
+@cache
 def peak_of(device: torch.device, precision: str) -> Peak:
-    """The peak of `device` for products in `precision` (fp32, bf16, fp16)."""
+    """The peak of `device` for products in `precision` (fp32, bf16, fp16); measured once a process."""
     if device.type == "cuda" and precision in ("bf16", "fp16"):
         known = known_peak(torch.cuda.get_device_name(device))
         if known:
@@ -68,9 +69,8 @@ def known_peak(name: str) -> float | None:
     return next((1e12 * tflops for pattern, tflops in KNOWN_TFLOPS.items() if re.fullmatch(pattern, short)), None)
 
 
-@cache
 def measure_peak(device: torch.device, precision: str) -> float:
-    """FLOP/s of the fastest of a few square products; a fifth of a second, once per device and precision."""
+    """FLOP/s of the fastest of a few square products; a fifth of a second."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     width = WIDTH_CPU if device.type == "cpu" else WIDTH_ACCELERATOR
     # No random numbers: the run's own must not move.

@@ -16,7 +16,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from bulba.checkpoint import checkpoint_folder, list_checkpoints
+from bulba.checkpoint_folder import checkpoint_folder, list_checkpoints
 from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.errors import ConfigError, TrainingError
 from bulba.files import remove_leftovers

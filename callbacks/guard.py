@@ -23,7 +23,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
-from bulba.checkpoint import list_checkpoints
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.config.snapshot import read_json, write_json
 from bulba.data.datamodule import TextData
 from bulba.data.ledger import show_step

@@ -20,19 +20,15 @@ from torch.optim import Optimizer
 from transformers import LlamaForCausalLM
 
 from bulba.checkpoint import (
-    CheckpointRef,
     check_fits,
-    check_whole,
-    checkpoint_folder,
-    find_checkpoint,
     from_hf_names,
-    list_checkpoints,
     load_model,
     load_state,
     load_weights,
     save_checkpoint,
     to_hf_names,
 )
+from bulba.checkpoint_folder import CheckpointRef, check_whole, checkpoint_folder, find_checkpoint, list_checkpoints
 from bulba.config.build import build
 from bulba.errors import CheckpointError, ConfigError
 from bulba.files import remove_leftovers
@@ -260,7 +256,8 @@ KILLED_WRITERS = """
     import os, random, signal, sys, time
     from pathlib import Path
     import torch
-    from bulba.checkpoint import check_whole, load_state, save_checkpoint
+    from bulba.checkpoint import load_state, save_checkpoint
+    from bulba.checkpoint_folder import check_whole
 
     torch.set_num_threads(1)
     folder, kinds = Path(sys.argv[1]) / "step_00000001", {"absent": 0, "whole": 0, "leftovers": 0}

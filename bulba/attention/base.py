@@ -43,16 +43,14 @@ class Capabilities:
     """What a mixer can do. What is declared is tested; asking for what is not raises UnsupportedError.
 
     kernels: the attention kernels it has. packing: keeps the documents of a packed row apart. cache: decodes step by
-    step. gqa: takes num_kv_heads < num_heads. gguf: its weights are a Llama layer, so llama.cpp can run them.
-    recompute: its forward may be run again in the backward pass (activation checkpointing). alibi: takes slopes on its
-    scores. qk_norm: norms its q and k. dropout: drops attention weights.
+    step. gqa: takes num_kv_heads < num_heads. recompute: its forward may be run again in the backward pass (activation
+    checkpointing). alibi: takes slopes on its scores. qk_norm: norms its q and k. dropout: drops attention weights.
     """
 
     kernels: frozenset[Kernel]
     packing: bool
     cache: bool
     gqa: bool
-    gguf: bool
     recompute: bool = True
     alibi: bool = False
     qk_norm: bool = True

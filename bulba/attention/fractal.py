@@ -53,7 +53,7 @@ from bulba.errors import ConfigError
 class FractalAttention(HeadsMixer):
     """window: w. contraction: bound on the Lipschitz constant of the map that makes blocks, below 1."""
 
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True)
     counted_kernel: Kernel = "flash"
 
     def __init__(self, shape: MixerShape, window: int, contraction: float) -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -165,8 +164,7 @@ class HypercomplexMixer(HeadsMixer):
     """
 
     num_components: ClassVar[int]
-    # Without a gate an instance has gguf=True: its dense matrices are standard attention.
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True, dropout=True)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, alibi=True, dropout=True)
 
     def __init__(self, shape: MixerShape, rotor_gate: bool) -> None:
         for what, size in (("model.hidden_size", shape.hidden_size), ("the head width", shape.head_dim)):
@@ -178,7 +176,6 @@ class HypercomplexMixer(HeadsMixer):
         super().__init__(shape)
         width = shape.num_heads * self.num_components
         self.rotor_proj = self.make_linear(shape.hidden_size, width) if rotor_gate else None
-        self.capabilities = replace(self.capabilities, gguf=not rotor_gate)
 
     def make_linear(self, in_features: int, out_features: int) -> nn.Module:
         return HyperLinear(in_features, out_features, self.num_components, self.shape.bias)

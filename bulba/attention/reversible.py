@@ -15,7 +15,6 @@ It does not do norms behind the layers (model.norm_placement=post), FSDP, and dr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ class ReversibleAttention(Mixer):
     """
 
     # With the inner attention of conf/attention/reversible.yaml; every instance has those of its own.
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True, dropout=True)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, alibi=True, dropout=True)
     reversible = True
 
     def __init__(self, shape: MixerShape, inner: Mapping[str, Any]) -> None:
@@ -45,7 +44,7 @@ class ReversibleAttention(Mixer):
             raise UnsupportedError(
                 f"attention.inner={type(self.inner).__name__} {reason}: choose another attention for the inner one."
             )
-        self.capabilities = replace(self.inner.capabilities, gguf=False)
+        self.capabilities = self.inner.capabilities
         self.counted_kernel = self.inner.counted_kernel
 
     def forward(self, x_BTH: Tensor, context: AttentionContext, cache: Any | None = None) -> Tensor:

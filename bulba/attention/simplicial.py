@@ -47,7 +47,7 @@ MAX_HEAD_DIM = 256
 class SimplicialAttention(HeadsMixer):
     """window1_tokens, window2_tokens: w1 and w2, how many tokens the two keys of a pair are chosen from."""
 
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, alibi=True)
 
     def __init__(self, shape: MixerShape, window1_tokens: int, window2_tokens: int) -> None:
         super().__init__(shape)

@@ -21,7 +21,7 @@ from bulba.attention.heads import HeadsMixer
 class StandardAttention(HeadsMixer):
     """Grouped-query softmax attention. bias: as that of the shape, in the configs of older runs."""
 
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=True, alibi=True, dropout=True)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, alibi=True, dropout=True)
 
     def __init__(self, shape: MixerShape, bias: bool = False) -> None:
         super().__init__(replace(shape, bias=shape.bias or bias))

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -57,7 +56,7 @@ Number = list[Tensor]
 class SurrealAttention(HeadsMixer):
     """Attention of truncated numbers. levels: K. omega: what it starts from, above 1; None with one level."""
 
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, alibi=True)
 
     def __init__(self, shape: MixerShape, levels: int, omega: float | None) -> None:
         super().__init__(shape)
@@ -69,7 +68,6 @@ class SurrealAttention(HeadsMixer):
             raise ConfigError(f"attention.omega={omega} must be above 1.001: it stands for a large number.")
         self.levels = levels
         if omega is None:
-            self.capabilities = replace(self.capabilities, gguf=True)
             return
         width, kv_width = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
         self.q_fine, self.k_fine, self.v_fine = (

@@ -53,7 +53,7 @@ class TransportCache(KeyValueCache):
 class TransportMixer(HeadsMixer):
     """Softmax attention along the transports that `steps` gives. transport_values: values are transported too."""
 
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True, dropout=True)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, alibi=True, dropout=True)
     transport_values: bool
 
     @abstractmethod

@@ -65,7 +65,7 @@ MAX_HEAD_DIM = 128
 class TropicalAttention(HeadsMixer):
     """Max-plus attention. score, temperature: as in the docstring of the module."""
 
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False, alibi=True)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, alibi=True)
 
     def __init__(self, shape: MixerShape, score: Score, temperature: float) -> None:
         super().__init__(shape)

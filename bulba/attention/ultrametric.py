@@ -43,7 +43,7 @@ MOST_LEAVES = 4096
 class UltrametricAttention(HeadsMixer):
     """base: p. num_digits: L. initial_alpha: of every head, above 1."""
 
-    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True, gguf=False)
+    capabilities = Capabilities(KERNELS, packing=True, cache=True, gqa=True)
     counted_kernel: Kernel = "flash"
 
     def __init__(self, shape: MixerShape, base: int, num_digits: int, initial_alpha: float) -> None:

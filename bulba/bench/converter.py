@@ -140,14 +140,22 @@ def measure(place: Path, converter: Converter, model: str, type: GgufType, round
     turns: list[tuple[Turn, Turn]] = []
     for number in range(rounds):
         print(f"{model}, {type}: round {number + 1} of {rounds}", flush=True)
-        turns.append((run_program(official), run_program(direct)))
+        turns.append(
+            (
+                run_program(official, place / "model-hf" / "model.safetensors"),
+                run_program(direct, place / "checkpoint" / "model.safetensors"),
+            )
+        )
     witness = compare(ours, theirs)
     equal = str(witness.num_equal_tensors) if witness.fault is None else f"no: {witness.fault}"
     return [[model, type, equal, *line] for line in lines_of(turns)]
 
 
-def run_program(words: Sequence[object]) -> Turn:
-    """Start a program of converter_programs.py and wait for it."""
+def run_program(words: Sequence[object], weights: Path) -> Turn:
+    """Start a program of converter_programs.py and wait for it; weights: what it reads, in memory beforehand."""
+    with weights.open("rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
     command = [sys.executable, "-m", "bulba.bench.converter_programs", *map(str, words)]
     begun = time.perf_counter()
     done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, errors="replace")

@@ -27,10 +27,6 @@ def direct(checkpoint: Path, tokenizer: Path, out: Path, type: str) -> dict[str,
     """Bulba's writer: from the checkpoint folder."""
     import gguf  # noqa: F401
 
-    import bulba.attention.standard
-    import bulba.export.gpt2
-    import bulba.export.rotary
-    import bulba.model.mlp  # noqa: F401
     from bulba.export.gguf import export_gguf
 
     return measured(lambda: export_gguf(checkpoint, tokenizer, out, type, verify=False))  # type: ignore[arg-type]

@@ -24,7 +24,8 @@ from rich.table import Table
 from torch import Tensor
 
 from bulba.bench.opened import OpenedRun, open_run
-from bulba.checkpoint import find_checkpoint, load_model
+from bulba.checkpoint import load_model
+from bulba.checkpoint_folder import find_checkpoint
 from bulba.config.snapshot import write_json
 from bulba.errors import ConfigError, DataError
 from bulba.export.int8 import export_int8, load_int8

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from bulba.checkpoint import find_checkpoint, load_model
+from bulba.checkpoint import load_model
+from bulba.checkpoint_folder import find_checkpoint
 from bulba.config.build import build
 from bulba.data.datamodule import TextData
 from bulba.data.tokens import TokenFile

@@ -25,7 +25,7 @@ import lightning as L
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from bulba.checkpoint import list_checkpoints
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.config.build import build
 from bulba.data.datamodule import MicroBatches, Share, TextData
 from bulba.errors import BulbaError, CheckpointError, ConfigError

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,7 @@ from bulba.bench.train_programs import compose, prepared_data
 from bulba.config.build import build
 from bulba.device import choose_device, choose_precision
 from bulba.errors import BulbaError, ConfigError
-from bulba.peak import Peak, peak_of
+from bulba.peak import Peak, measure_peak, peak_of
 from bulba.shapes import shapes_only
 from bulba.stage.flops import row_flops
 
@@ -115,6 +116,7 @@ def bench_train(
             print(f"round {number + 1} of {rounds}", flush=True)
             for program in running:
                 program.turn(steps)
+            work.measure_again()
     lines = _lines(running, seq_len * rows * steps, work)
     Console().print(_table(lines))
     if not peers:
@@ -146,13 +148,21 @@ def _start(name: str, folder: Path, warmup: int, settings: Sequence[str]) -> Ite
             process.kill()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
     """What a token takes, and the peak that MFU is a share of."""
 
     num_params: int
     flops_per_token: float
+    device: torch.device
+    precision: str
     peak: Peak
+
+    def measure_again(self) -> None:
+        """Keep the higher peak: a machine that others use too is not always as fast."""
+        if self.peak.source == "measured":
+            again = measure_peak(self.device, self.precision)
+            self.peak = Peak(max(self.peak.flops_per_s, again), "measured")
 
     def __str__(self) -> str:
         return (
@@ -162,16 +172,19 @@ class Work:
 
 
 def _work(settings: Sequence[str]) -> Work:
-    """Counted on the model of these settings; the peak is measured before anything else runs."""
+    """Counted on the model of these settings; the peak is measured before anything else runs, and after each round."""
     config = compose(list(settings))
     data = prepared_data(config)
     with shapes_only():
         model = build(config.model, path="model", vocab_size=data.tokenizer.vocab_size)
     device = choose_device(config.trainer.device)
+    precision = choose_precision(config.trainer.precision, device)
     return Work(
         num_params=model.get_num_params(),
         flops_per_token=row_flops(model, config.data.seq_len) / config.data.seq_len,
-        peak=peak_of(device, choose_precision(config.trainer.precision, device)),
+        device=device,
+        precision=precision,
+        peak=peak_of(device, precision),
     )
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bulba.bench.opened import OpenedRun, open_run
-from bulba.checkpoint import find_checkpoint
+from bulba.checkpoint_folder import find_checkpoint
 from bulba.config.snapshot import write_json
 from bulba.data.datamodule import read_units
 from bulba.errors import ConfigError

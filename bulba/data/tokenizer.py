@@ -8,6 +8,7 @@ import codecs
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +36,80 @@ def byte_alphabet() -> dict[str, int]:
     return table
 
 
+@dataclass(frozen=True)
+class TokenizerFile:
+    """A tokenizer.json that is a byte-level BPE, and its special tokens: their texts and ids.
+
+    content: its bytes. definition: what they say.
+    """
+
+    path: Path
+    content: bytes
+    definition: dict[str, Any]
+    bos_token: str
+    eos_token: str
+    pad_token: str | None
+    bos_id: int
+    eos_id: int
+    pad_id: int | None
+
+
+def read_tokenizer_file(
+    path: str | Path, bos: str | None = None, eos: str | None = None, pad: str | None = None
+) -> TokenizerFile:
+    """Reads a tokenizer.json without the library that runs it; see `Tokenizer.load`."""
+    path = Path(path)
+    file = path / TOKENIZER_FILE if path.is_dir() else path
+    _refuse_sentencepiece(file)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read the tokenizer {file}: {error.strerror}; give a tokenizer.json or its folder"
+        ) from error
+    definition = _parse(content, file)
+    # Before its tokens are asked for: naming them would not help a tokenizer of another kind.
+    _check_byte_level(definition, file)
+    config = _read_config(file.with_name(CONFIG_FILE))
+    bos = bos or _token_name(config.get("bos_token"))
+    eos = eos or _token_name(config.get("eos_token"))
+    pad = pad or _token_name(config.get("pad_token"))
+    if bos is None or eos is None:
+        missing = "bos_token" if bos is None else "eos_token"
+        raise DataError(f"{file.with_name(CONFIG_FILE)} does not name {missing}: add it there")
+    return TokenizerFile(
+        path=file,
+        content=content,
+        definition=definition,
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=pad,
+        bos_id=_special_id(definition, "bos_token", bos, file),
+        eos_id=_special_id(definition, "eos_token", eos, file),
+        pad_id=None if pad is None else _special_id(definition, "pad_token", pad, file),
+    )
+
+
 class Tokenizer:
     """A byte-level tokenizer with the ids of its special tokens.
 
     Build it with `Tokenizer.load`. `vocab_size` is the rows of embedding a model needs, the largest id + 1.
     """
 
-    def __init__(self, content: bytes, path: Path, bos: str, eos: str, pad: str | None) -> None:
+    def __init__(self, file: TokenizerFile) -> None:
         from tokenizers import Tokenizer as Library
 
-        self.path = path
-        self.content = content
-        self.fingerprint = hashlib.sha256(content).hexdigest()
+        self.path = file.path
+        self.content = file.content
+        self.fingerprint = hashlib.sha256(file.content).hexdigest()
         """SHA-256 (hex) of the bytes of tokenizer.json."""
-        self._library = Library.from_str(content.decode())
+        self._library = Library.from_str(file.content.decode())
         self._library.no_truncation()
         self._library.no_padding()
         self._library.encode_special_tokens = True
-        self.bos_token, self.eos_token, self.pad_token = bos, eos, pad
-        self.bos_id = self._special_id("bos_token", bos)
-        self.eos_id = self._special_id("eos_token", eos)
-        self.pad_id = None if pad is None else self._special_id("pad_token", pad)
-        self._bytes = _bytes_of_tokens(_parse(content, path))
+        self.bos_token, self.eos_token, self.pad_token = file.bos_token, file.eos_token, file.pad_token
+        self.bos_id, self.eos_id, self.pad_id = file.bos_id, file.eos_id, file.pad_id
+        self._bytes = _bytes_of_tokens(file.definition)
         self.vocab_size = len(self._bytes)
 
     @classmethod
@@ -72,31 +125,7 @@ class Tokenizer:
         Raises:
             DataError: no such file, not byte-level, or its bos and eos are not named or not in it.
         """
-        path = Path(path)
-        file = path / TOKENIZER_FILE if path.is_dir() else path
-        _refuse_sentencepiece(file)
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"cannot read the tokenizer {file}: {error.strerror}; give a tokenizer.json or its folder"
-            ) from error
-        # Before its tokens are asked for: naming them would not help a tokenizer of another kind.
-        _check_byte_level(_parse(content, file), file)
-        config = _read_config(file.with_name(CONFIG_FILE))
-        bos = bos or _token_name(config.get("bos_token"))
-        eos = eos or _token_name(config.get("eos_token"))
-        pad = pad or _token_name(config.get("pad_token"))
-        if bos is None or eos is None:
-            missing = "bos_token" if bos is None else "eos_token"
-            raise DataError(f"{file.with_name(CONFIG_FILE)} does not name {missing}: add it there")
-        return cls(content, file, bos, eos, pad)
-
-    def _special_id(self, role: str, token: str) -> int:
-        token_id = self._library.token_to_id(token)
-        if token_id is None:
-            raise DataError(f"{self.path} has no token {token!r} for its {role}: correct {CONFIG_FILE}")
-        return token_id
+        return cls(read_tokenizer_file(path, bos, eos, pad))
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """Ids of a text, with bos in front unless told otherwise."""
@@ -183,6 +212,14 @@ def _json_text(value: Any) -> str:
 def _token_name(value: Any) -> str | None:
     """transformers writes a token as its text or as an object with `content`."""
     return value.get("content") if isinstance(value, dict) else value
+
+
+def _special_id(definition: dict[str, Any], role: str, token: str, path: Path) -> int:
+    added = {entry["content"]: entry["id"] for entry in definition.get("added_tokens") or []}
+    token_id = added.get(token, definition["model"]["vocab"].get(token))
+    if token_id is None:
+        raise DataError(f"{path} has no token {token!r} for its {role}: correct {CONFIG_FILE}")
+    return int(token_id)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

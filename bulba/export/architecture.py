@@ -10,15 +10,17 @@ Gate-free quaternion and octonion layers are standard attention once their matri
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bulba.errors import CheckpointError, UnsupportedError
+from bulba.export.outline import Linear, Norm, Outline, class_name, num_components
 from bulba.export.tensor_file import TensorFile
 from bulba.export.types import GgufType, Storage, TensorType, has_more_bits, stored_type
 
@@ -41,12 +43,9 @@ class Weight:
     together: int = 1
     factor: int = 1
 
-    def blocks(self, source: TensorFile, block_bytes: int) -> Iterator[Rows]:
-        row_bytes = 4 * int(np.prod(self.shape[1:], dtype=np.int64))
-        step = max(block_bytes // row_bytes // self.together, 1) * self.together
-        for start in range(0, self.shape[0], step):
-            rows = source.rows(self.name, start, min(start + step, self.shape[0]))
-            yield self.change(rows) if self.change else rows
+    def rows(self, source: TensorFile, start: int, stop: int) -> Rows:
+        rows = source.rows(self.name, start, stop)
+        return self.change(rows) if self.change else rows
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,10 @@ class Filled:
 
     value: float
     shape: tuple[int, ...]
+    together: ClassVar[int] = 1
 
-    def blocks(self, source: TensorFile, block_bytes: int) -> Iterator[Rows]:
-        yield np.full(self.shape, self.value, np.float32)
+    def rows(self, source: TensorFile, start: int, stop: int) -> Rows:
+        return np.full((stop - start, *self.shape[1:]), self.value, np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,27 @@ class Table:
 
     make: Callable[[int, int], Rows]
     shape: tuple[int, int]
+    together: ClassVar[int] = 1
 
-    def blocks(self, source: TensorFile, block_bytes: int) -> Iterator[Rows]:
-        step = max(block_bytes // (4 * self.shape[1]), 1)
-        for start in range(0, self.shape[0], step):
-            yield self.make(start, min(start + step, self.shape[0]))
+    def rows(self, source: TensorFile, start: int, stop: int) -> Rows:
+        return self.make(start, stop)
 
 
 Part = Weight | Filled | Table
+
+
+def row_ranges(part: Part, block_bytes: int) -> Iterator[tuple[int, int]]:
+    """First row, and row behind the last, of blocks of at most so many bytes of fp32, if a row is no larger."""
+    step = max(block_bytes // (4 * math.prod(part.shape[1:])) // part.together, 1) * part.together
+    for start in range(0, part.shape[0], step):
+        yield start, min(start + step, part.shape[0])
 
 
 @dataclass(frozen=True)
 class GgufTensor:
     """One tensor of the file. shape: rows first. parts: its rows, one part below the other.
 
-    hf_name: its name in the class of transformers, None where there is none for the architecture.
+    hf_name: its name in the class of transformers, None where its rows lie in several tensors there.
     """
 
     name: str
@@ -116,32 +122,23 @@ def read_architecture(checkpoint: Path, file_format: str) -> Architecture:
 
     file_format: the format asked for, for the message. Raises UnsupportedError naming what llama.cpp does not hold.
     """
-    from bulba.model.gpt import GPT
-    from bulba.shapes import shapes_only
-
-    config = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
-    with shapes_only():
-        return architecture_of(GPT(**config), file_format)
+    return architecture_of(json.loads((checkpoint / "model.json").read_text(encoding="utf-8")), file_format)
 
 
-def architecture_of(model: Any, file_format: str) -> Architecture:
-    """The architecture of a GPT; see `read_architecture`."""
+def architecture_of(config: Mapping[str, Any], file_format: str) -> Architecture:
+    """The architecture of the GPT that a config rebuilds; see `read_architecture`."""
     from bulba.export.gpt2 import gpt2
     from bulba.export.rotary import rotary
-    from bulba.model.norm import LayerNorm
 
-    for index, layer in enumerate(model.layers):
-        check_layer(layer, index, file_format)
-    return (gpt2 if isinstance(model.norm, LayerNorm) else rotary)(model, file_format)
-
-
-def check_layer(layer: Any, index: int, file_format: str) -> None:
-    """What is true of every architecture here: softmax attention, and norms ahead of the parts."""
-    if not layer.self_attn.capabilities.gguf:
-        name = type(layer.self_attn).__name__
-        raise refusal(f"layer {index} mixes its tokens with {name}", name, file_format)
-    if layer.norm_placement != "pre":
-        raise refusal(f"layer {index} has its norms behind the residual sum", "post-norm", file_format)
+    model = Outline(config)
+    for layer, mixer in enumerate(model.mixers):
+        # Softmax attention, and norms ahead of the parts: true of every architecture here.
+        if num_components(mixer) is None:
+            name = class_name(mixer)
+            raise refusal(f"layer {layer} mixes its tokens with {name}", name, file_format)
+    if model.config["norm_placement"] != "pre":
+        raise refusal("layer 0 has its norms behind the residual sum", "post-norm", file_format)
+    return (gpt2 if model.norm_kind == "LayerNorm" else rotary)(model, file_format)
 
 
 def check_tensors(
@@ -169,7 +166,7 @@ def refusal(fact: str, mechanism: str, file_format: str) -> UnsupportedError:
     )
 
 
-def sizes(name: str, model: Any) -> Metadata:
+def sizes(name: str, model: Outline) -> Metadata:
     """The sizes that every architecture writes down."""
     config = model.config
     return {
@@ -185,40 +182,34 @@ def sizes(name: str, model: Any) -> Metadata:
     }
 
 
-def embeddings(model: Any) -> list[GgufTensor]:
+def embeddings(model: Outline) -> list[GgufTensor]:
     """The token embedding and the output matrix; a tied head has none."""
-    hidden, vocab = model.config["hidden_size"], model.config["vocab_size"]
+    shape = (model.config["vocab_size"], model.config["hidden_size"])
     found = [("token_embd.weight", "model.embed_tokens.weight")]
-    if model.lm_head is not None:
+    if not model.config["tie_embeddings"]:
         found.append(("output.weight", "lm_head.weight"))
-    return [
-        GgufTensor(name, (vocab, hidden), (Weight(hf_name, (vocab, hidden)),), "head", hf_name)
-        for name, hf_name in found
-    ]
+    return [matrix_tensor(name, Weight(own_name, shape), "head") for name, own_name in found]
 
 
-def norm_tensor(norm: Any, name: str, hf_name: str) -> GgufTensor:
+def norm_tensor(norm: Norm, name: str) -> GgufTensor:
     """The gain of a norm, of ones where it has none."""
-    shape = (norm.size,)
-    part = Filled(1.0, shape) if norm.weight is None else Weight(hf_name, shape)
-    return GgufTensor(name, shape, (part,), "f32", hf_name)
+    weight = Weight(f"{norm.name}.weight", (norm.size,))
+    return GgufTensor(name, weight.shape, (weight if norm.has_gain else Filled(1.0, weight.shape),), "f32", weight.name)
 
 
-def matrix(module: Any, name: str, change: Change | None = None, together: int = 1) -> Weight:
+def matrix(linear: Linear, change: Change | None = None, together: int = 1) -> Weight:
     """The matrix of a projection, a hypercomplex one written out. together: rows that `change` needs at once."""
-    from bulba.attention.hypercomplex import HyperLinear
-
-    shape = tuple(module.weight.shape)
-    if not isinstance(module, HyperLinear):
-        return Weight(f"{name}.weight", shape, change, together)
-    count = module.num_components
+    count = linear.num_components
+    name, shape = f"{linear.name}.weight", (linear.out_features // count, linear.in_features)
+    if count == 1:
+        return Weight(name, shape, change, together)
 
     def expand(rows: Rows) -> Rows:
         dense = write_out(rows, count)
         return change(dense) if change else dense
 
     assert together == 1 or together % count == 0, "a head holds whole numbers"
-    return Weight(f"{name}.weight", shape, expand, max(together // count, 1), count)
+    return Weight(name, shape, expand, max(together // count, 1), count)
 
 
 def precise(layer: int, num_layers: int) -> Storage:
@@ -226,10 +217,10 @@ def precise(layer: int, num_layers: int) -> Storage:
     return "precise" if has_more_bits(layer, num_layers) else "matrix"
 
 
-def matrix_tensor(name: str, weight: Weight, storage: Storage = "matrix", hf_name: str | None = None) -> GgufTensor:
+def matrix_tensor(name: str, weight: Weight, storage: Storage = "matrix") -> GgufTensor:
     """A tensor that is one matrix."""
     num_rows, width = weight.shape
-    return GgufTensor(name, (num_rows * weight.factor, width), (weight,), storage, hf_name)
+    return GgufTensor(name, (num_rows * weight.factor, width), (weight,), storage, weight.name)
 
 
 def write_out(rows: Rows, num_components: int) -> Rows:
@@ -241,8 +232,7 @@ def write_out(rows: Rows, num_components: int) -> Rows:
     return dense_matrix(torch.from_numpy(rows), num_components).numpy()
 
 
-def bias(module: Any, name: str, num_rows: int, change: Change | None = None, together: int = 1) -> Part:
+def bias(linear: Linear, change: Change | None = None, together: int = 1) -> Part:
     """The bias of a projection, of zeros where it has none."""
-    if module.bias is None:
-        return Filled(0.0, (num_rows,))
-    return Weight(f"{name}.bias", (num_rows,), change, together)
+    shape = (linear.out_features,)
+    return Weight(f"{linear.name}.bias", shape, change, together) if linear.has_bias else Filled(0.0, shape)

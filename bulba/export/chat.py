@@ -24,7 +24,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bulba.checkpoint import find_checkpoint
+from bulba.checkpoint_folder import find_checkpoint
 
 START, END, END_OF_TURN = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
 ROLES = ("system", "user", "assistant")

@@ -13,16 +13,22 @@ A chat template is written for models that were trained to chat (bulba/export/ch
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bulba.errors import ConfigError, ExportError
-from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture
+from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture, row_ranges
 from bulba.export.chat import Chat, read_chat
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
@@ -48,7 +54,9 @@ from bulba.files import atomic_file
 
 UNPROVED = "-unproved"  # in the name of a file that was not tried
 CHAT_TEMPLATE = "tokenizer.chat_template"
-BLOCK_BYTES = 1 << 20  # how much of a tensor is in memory at once, as fp32; it stays in the cache of a core
+BLOCK_BYTES = 1 << 20  # of a tensor as fp32: what a thread works on at once; it stays in the cache of a core
+NUM_THREADS = min(os.cpu_count() or 1, 4)
+Made = TypeVar("Made")
 
 # llama.cpp looks for them in general.name and changes special tokens (llama-vocab.cpp); without Phi-3's it fails.
 NAMES_OF_OTHERS = ("phi-3", "phi3", "modern-bert")
@@ -131,15 +139,6 @@ def write_gguf(
     gguf = need("gguf", "the GGUF export")
     with TensorFile(checkpoint / "model.safetensors") as source:
         check_tensors(source.shapes, model.tensors, checkpoint, "a GGUF file")
-        streams = [
-            TensorStream(
-                source,
-                tensor,
-                tensor.stored_as(type),
-                importances.get(tensor.name),
-            )
-            for tensor in model.tensors
-        ]
         fallback = [f"{name} as {own}" for name, own in fallbacks(model.tensors, type).items()]
         if fallback:
             print(
@@ -149,20 +148,17 @@ def write_gguf(
             )
         writer = gguf.GGUFWriter(path, model.name)
         add_metadata(writer, about | file_metadata(model, vocab, type, chat) | {"bulba.fallback": fallback})
-        for stream in streams:
-            writer.add_tensor_info(
-                stream.tensor.name,
-                stream.tensor.shape,
-                np.float32,
-                stream.nbytes,
-                raw_dtype=ggml_type(stream.type),
-            )
+        sizes = [num_bytes(tensor.stored_as(type), math.prod(tensor.shape)) for tensor in model.tensors]
+        for tensor, nbytes in zip(model.tensors, sizes, strict=True):
+            stored = ggml_type(tensor.stored_as(type))
+            writer.add_tensor_info(tensor.name, tensor.shape, np.float32, nbytes, raw_dtype=stored)
         try:
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for stream in streams:
-                writer.write_tensor_data(stream)
+            with closing(made_ahead(block_makers(source, model.tensors, type, importances))) as blocks:
+                for nbytes in sizes:
+                    writer.write_tensor_data(TensorStream(nbytes, blocks))
         finally:
             writer.close()
 
@@ -241,31 +237,62 @@ def add_metadata(writer: Any, metadata: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class TensorStream:
-    """A tensor on its way into the file; to GGUFWriter it looks like an array with `nbytes` and `tofile`."""
+    """A tensor on its way into the file; to GGUFWriter it looks like an array with `nbytes` and `tofile`.
 
-    source: TensorFile
-    tensor: GgufTensor
-    type: TensorType
-    importance: Rows | None = None
+    blocks: those of this tensor come next.
+    """
 
-    @property
-    def nbytes(self) -> int:
-        return num_bytes(self.type, int(np.prod(self.tensor.shape)))
+    nbytes: int
+    blocks: Iterator[NDArray[Any]]
 
     def tofile(self, file: BinaryIO) -> None:
-        for part in self.tensor.parts:
-            for rows in self.row_blocks(part):
-                # Not ndarray.tofile: its OSError does not say that the disk is full.
-                file.write(quantize(rows, self.type, self.importance).data)
+        left = self.nbytes
+        while left:
+            block = next(self.blocks)
+            # Not ndarray.tofile: its OSError does not say that the disk is full.
+            file.write(block.data)
+            left -= block.nbytes
 
-    def row_blocks(self, part: Part) -> Iterator[Rows]:
-        """Rows of a part in fp32, some at a time; ExportError for values that the type cannot hold."""
-        for rows in part.blocks(self.source, BLOCK_BYTES):
-            largest = max(rows.max(), -rows.min())
-            # Not `>`: NaN must not pass.
-            if not largest <= LARGEST[self.type]:
-                raise ExportError(
-                    f"{getattr(part, 'name', self.tensor.name)} has values up to {largest:.3g}, which {self.type} "
-                    "cannot hold: export with type=bf16 or f32, or from an earlier checkpoint."
-                )
-            yield rows
+
+def block_makers(
+    source: TensorFile, tensors: list[GgufTensor], type: GgufType, importances: Importances
+) -> Iterator[Callable[[], NDArray[Any]]]:
+    """What makes each block of rows of each tensor, in the order of the file."""
+    for tensor in tensors:
+        for part in tensor.parts:
+            for start, stop in row_ranges(part, BLOCK_BYTES):
+                importance = importances.get(tensor.name)
+                yield partial(stored_rows, source, tensor, part, start, stop, tensor.stored_as(type), importance)
+
+
+def stored_rows(
+    source: TensorFile,
+    tensor: GgufTensor,
+    part: Part,
+    start: int,
+    stop: int,
+    type: TensorType,
+    importance: Rows | None,
+) -> NDArray[Any]:
+    """Rows start .. stop of a part as they stand in the file; ExportError for values that `type` cannot hold."""
+    rows = part.rows(source, start, stop)
+    largest = max(rows.max(), -rows.min())
+    # Not `>`: NaN must not pass.
+    if not largest <= LARGEST[type]:
+        raise ExportError(
+            f"{getattr(part, 'name', tensor.name)} has values up to {largest:.3g}, which {type} cannot hold: export "
+            "with type=bf16 or f32, or from an earlier checkpoint."
+        )
+    return quantize(rows, type, importance)
+
+
+def made_ahead(makers: Iterable[Callable[[], Made]]) -> Generator[Made]:
+    """What they make, in their order; threads make some of it ahead while the caller uses what came before."""
+    with ThreadPoolExecutor(NUM_THREADS) as threads:
+        waiting: deque[Future[Made]] = deque()
+        for maker in makers:
+            waiting.append(threads.submit(maker))
+            if len(waiting) > 2 * NUM_THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -35,104 +34,90 @@ from bulba.export.architecture import (
     refusal,
     sizes,
 )
+from bulba.export.outline import Outline, Part
 from bulba.export.types import Storage
-from bulba.model.gpt import GPT
 
 NEIGHBOURS = ("llama", "arcee")
 # What softplus takes to 1 and to 0. llama.cpp refuses an eps of 0.
 XIELU = {"alpha_p": math.log(math.e - 1), "alpha_n": -100.0, "beta": 0.0, "eps": -1e-6}
 
 
-def rotary(model: GPT, file_format: str) -> Architecture:
+def rotary(model: Outline, file_format: str) -> Architecture:
     """The architecture of a model with RMSNorm; UnsupportedError names what is in the way."""
     config = model.config
     if config["position"] != "rope":
         position = f"position={config['position']}"
         raise refusal(f"it has model.{position} beside RMSNorm", f"{position} with RMSNorm", file_format)
     name = architecture_name(model, file_format)
-    norm: Any = model.norm
     metadata = sizes(name, model) | rope(name, model)
-    metadata[f"{name}.attention.layer_norm_rms_epsilon"] = float(norm.eps)
+    metadata[f"{name}.attention.layer_norm_rms_epsilon"] = model.norm_eps
     if name == "apertus":
         metadata |= {f"xielu.{key}": [value] * config["num_layers"] for key, value in XIELU.items()}
     tensors = embeddings(model)
-    for index, layer in enumerate(model.layers):
-        tensors += layer_tensors(layer, index, name, model.head_dim, precise(index, config["num_layers"]))
-    tensors.append(norm_tensor(norm, "output_norm.weight", "model.norm.weight"))
-    return Architecture(name, metadata, tensors, config, model.head_dim, float(norm.eps), cap_left_out(model))
+    for layer in range(config["num_layers"]):
+        tensors += layer_tensors(model, layer, name, precise(layer, config["num_layers"]))
+    tensors.append(norm_tensor(model.norm("model.norm"), "output_norm.weight"))
+    return Architecture(name, metadata, tensors, config, model.head_dim, model.norm_eps, cap_left_out(model))
 
 
-def architecture_name(model: GPT, file_format: str) -> str:
+def architecture_name(model: Outline, file_format: str) -> str:
     """By the feed-forward and QK-norm; every layer has the same, as one config makes them all."""
-    from bulba.model.mlp import FeedForward, SwiGLU
-    from bulba.model.norm import RMSNorm
-
-    layer: Any = model.layers[0]
-    for where, norm in (("layer 0", layer.input_layernorm), ("the last norm", model.norm)):
-        if type(norm) is not RMSNorm:
-            kind = type(norm).__name__
-            raise refusal(f"{where} has a norm of kind {kind}", kind, file_format)
+    if model.norm_kind != "RMSNorm":
+        raise refusal(f"layer 0 has a norm of kind {model.norm_kind}", model.norm_kind, file_format)
     qk_norm = model.config["qk_norm"]
-    if qk_norm and layer.self_attn.q_proj.bias is not None:
+    has_bias = any(model.linear(layer, "q").has_bias for layer in range(model.config["num_layers"]))
+    if qk_norm and has_bias:
         raise refusal("its projections have biases beside QK-norm", "both", file_format)
-    if type(layer.mlp) is SwiGLU:
+    if model.mlp_kind == "SwiGLU":
         return "qwen3" if qk_norm else "llama"
-    if type(layer.mlp) is not FeedForward:
-        kind = type(layer.mlp).__name__
-        raise refusal(f"layer 0 has the feed-forward {kind}", kind, file_format)
-    if layer.mlp.activation != "relu_squared" or layer.mlp.up_proj.bias is not None:
-        kind = f"{layer.mlp.activation}{' and biases' if layer.mlp.up_proj.bias is not None else ''}"
+    if model.mlp_kind != "FeedForward":
+        raise refusal(f"layer 0 has the feed-forward {model.mlp_kind}", model.mlp_kind, file_format)
+    if model.activation != "relu_squared" or model.mlp_has_bias:
+        kind = f"{model.activation}{' and biases' if model.mlp_has_bias else ''}"
         raise refusal(f"layer 0 has a feed-forward with {kind} beside RMSNorm", f"{kind} with RMSNorm", file_format)
-    if layer.self_attn.q_proj.bias is not None:
+    if has_bias:
         raise refusal("its projections have biases beside ReLU squared", "both", file_format)
     return "apertus" if qk_norm else "arcee"
 
 
-def rope(name: str, model: GPT) -> Metadata:
+def rope(name: str, model: Outline) -> Metadata:
     """What stands of the rotary positions in the file."""
-    assert model.rope_base is not None
-    found: Metadata = {f"{name}.rope.dimension_count": model.head_dim, f"{name}.rope.freq_base": float(model.rope_base)}
-    scaling = model.rope_scaling
+    base, scaling = model.config["rope_base"], model.config["rope_scaling"]
+    found: Metadata = {f"{name}.rope.dimension_count": model.head_dim, f"{name}.rope.freq_base": float(base)}
     if scaling is None:
         return found
     return found | {
-        f"{name}.rope.scaling.type": scaling.type,
-        f"{name}.rope.scaling.factor": float(scaling.factor),
-        f"{name}.rope.scaling.original_context_length": scaling.original_max_seq_len,
+        f"{name}.rope.scaling.type": scaling["type"],
+        f"{name}.rope.scaling.factor": float(scaling["factor"]),
+        f"{name}.rope.scaling.original_context_length": scaling["original_max_seq_len"],
     }
 
 
-def layer_tensors(layer: Any, index: int, name: str, head_dim: int, storage: Storage) -> list[GgufTensor]:
+def layer_tensors(model: Outline, layer: int, name: str, storage: Storage) -> list[GgufTensor]:
     """One layer; storage: of the values and the last matrix."""
-    hf, gguf, attention = f"model.layers.{index}", f"blk.{index}", layer.self_attn
+    own, gguf = f"model.layers.{layer}", f"blk.{layer}"
     tensors = [
-        norm_tensor(layer.input_layernorm, f"{gguf}.attn_norm.weight", f"{hf}.input_layernorm.weight"),
-        norm_tensor(layer.post_attention_layernorm, f"{gguf}.ffn_norm.weight", f"{hf}.post_attention_layernorm.weight"),
+        norm_tensor(model.norm(f"{own}.input_layernorm"), f"{gguf}.attn_norm.weight"),
+        norm_tensor(model.norm(f"{own}.post_attention_layernorm"), f"{gguf}.ffn_norm.weight"),
     ]
-    if name in ("qwen3", "apertus"):
-        tensors += [
-            norm_tensor(attention.q_norm, f"{gguf}.attn_q_norm.weight", f"{hf}.self_attn.q_norm.weight"),
-            norm_tensor(attention.k_norm, f"{gguf}.attn_k_norm.weight", f"{hf}.self_attn.k_norm.weight"),
-        ]
-    for part in ("gate", "up", "down"):
-        projection = getattr(layer.mlp, f"{part}_proj", None)
-        if projection is not None:
-            hf_name = f"{hf}.mlp.{part}_proj"
-            weight = matrix(projection, hf_name)
-            kind: Storage = storage if part == "down" else "matrix"
-            tensors.append(matrix_tensor(f"{gguf}.ffn_{part}.weight", weight, kind, f"{hf_name}.weight"))
-    for part, gguf_part in (("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"), ("o", "attn_output")):
-        projection, hf_name = getattr(attention, f"{part}_proj"), f"{hf}.self_attn.{part}_proj"
+    if model.config["qk_norm"]:
+        norms = [(part, model.norm(f"{own}.self_attn.{part}_norm", model.head_dim)) for part in "qk"]
+        tensors += [norm_tensor(norm, f"{gguf}.attn_{part}_norm.weight") for part, norm in norms]
+    feed_forward: list[Part] = ["gate", "up", "down"] if model.mlp_kind == "SwiGLU" else ["up", "down"]
+    for part in feed_forward:
+        kind: Storage = storage if part == "down" else "matrix"
+        tensors.append(matrix_tensor(f"{gguf}.ffn_{part}.weight", matrix(model.linear(layer, part)), kind))
+    attention: list[tuple[Part, str]] = [("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"), ("o", "attn_output")]
+    for part, gguf_part in attention:
         turned = name in NEIGHBOURS and part in "qk"
-        order = partial(interleave_halves, head_dim=head_dim) if turned else None
-        together = head_dim if turned else 1
-        weight = matrix(projection, hf_name, order, together)
+        order = partial(interleave_halves, head_dim=model.head_dim) if turned else None
+        together = model.head_dim if turned else 1
+        linear = model.linear(layer, part)
         kind = storage if part == "v" else "matrix"
-        tensors.append(matrix_tensor(f"{gguf}.{gguf_part}.weight", weight, kind, f"{hf_name}.weight"))
-        if projection.bias is not None:
-            rows = bias(projection, hf_name, len(projection.bias), order, together)
-            shape = (len(projection.bias),)
-            tensors.append(GgufTensor(f"{gguf}.{gguf_part}.bias", shape, (rows,), "f32", f"{hf_name}.bias"))
+        tensors.append(matrix_tensor(f"{gguf}.{gguf_part}.weight", matrix(linear, order, together), kind))
+        if linear.has_bias:
+            shape, rows = (linear.out_features,), bias(linear, order, together)
+            tensors.append(GgufTensor(f"{gguf}.{gguf_part}.bias", shape, (rows,), "f32", f"{linear.name}.bias"))
     return tensors
 
 
@@ -142,7 +127,7 @@ def interleave_halves(rows: Rows, head_dim: int) -> Rows:
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
-def cap_left_out(model: GPT) -> str | None:
+def cap_left_out(model: Outline) -> str | None:
     """What is said of a soft cap."""
     cap = model.config["logit_cap"]
     if cap is None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bulba.checkpoint import CheckpointRef, check_whole, find_checkpoint
+from bulba.checkpoint_folder import CheckpointRef, check_whole, find_checkpoint
 from bulba.config.build import build, check_keys, locate, to_plain
 from bulba.errors import CheckpointError, ConfigError
 from bulba.files import sha256_file

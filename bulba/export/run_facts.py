@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bulba.checkpoint import CheckpointRef, find_checkpoint
+from bulba.checkpoint_folder import CheckpointRef, find_checkpoint
 from bulba.report.records import read_metrics
 
 Facts = dict[str, Any]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +23,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2
 
 
 class TensorFile:
-    """An open safetensors file; close it, or use it in a `with`."""
+    """An open safetensors file, for several threads; close it, or use it in a `with`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -35,6 +36,7 @@ class TensorFile:
             raise CheckpointError(f"{path} is not a safetensors file: use another checkpoint of the run.") from error
         self._entries.pop("__metadata__", None)
         self._start = 8 + length
+        self._reading = Lock()
 
     def __enter__(self) -> TensorFile:
         return self
@@ -56,8 +58,9 @@ class TensorFile:
             raise CheckpointError(f"{name} in {self.path} has dtype {entry['dtype']}, not one of {', '.join(DTYPES)}.")
         dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
         width = int(np.prod(shape[1:], dtype=np.int64))
-        self._file.seek(self._start + entry["data_offsets"][0] + start * width * dtype.itemsize)
-        values = np.fromfile(self._file, dtype, (stop - start) * width).reshape(stop - start, *shape[1:])
+        with self._reading:
+            self._file.seek(self._start + entry["data_offsets"][0] + start * width * dtype.itemsize)
+            values = np.fromfile(self._file, dtype, (stop - start) * width).reshape(stop - start, *shape[1:])
         if entry["dtype"] == "BF16":
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32, copy=False)

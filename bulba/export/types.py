@@ -126,11 +126,7 @@ def quantize(
     importance: [width], what an error of each column costs.
     """
     if type == "f16":
-        # torch rounds as numpy does, to the nearest and ties to even, with the processor's own instruction.
-        import torch
-
-        halves: NDArray[np.float16] = torch.from_numpy(np.ascontiguousarray(rows)).to(torch.float16).numpy()
-        return halves
+        return np.ascontiguousarray(rows, np.float16)
     if type in SINGLE_TYPES or (type in PLAIN_TYPES and importance is None):
         stored: NDArray[Any] = need("gguf.quants", "the GGUF export").quantize(rows, ggml_type(type))
         return np.ascontiguousarray(stored)

@@ -8,12 +8,11 @@ left to the caller.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bulba.data.tokenizer import Tokenizer
+from bulba.data.tokenizer import Tokenizer, read_tokenizer_file
 from bulba.errors import ExportError
 
 PRE_TOKENIZER = "llama-bpe"
@@ -59,16 +58,14 @@ def check_num_tokens(num_tokens: int, num_rows: int, checkpoint: Path) -> None:
 
 def read_vocab(tokenizer_json: Path) -> Vocab:
     """Read a tokenizer.json; ExportError names the first part that `llama-bpe` does not stand for."""
-    spec = json.loads(tokenizer_json.read_text(encoding="utf-8"))
-    check_llama_bpe(spec, tokenizer_json)
-    model = spec["model"]
-    added = spec["added_tokens"]
+    file = read_tokenizer_file(tokenizer_json)
+    check_llama_bpe(file.definition, tokenizer_json)
+    model, added = file.definition["model"], file.definition["added_tokens"]
     tokens = _tokens(model["vocab"], {token["id"]: token["content"] for token in added}, tokenizer_json)
     control = frozenset(token["id"] for token in added if token["special"])
     user_defined = frozenset(token["id"] for token in added) - control
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    loaded = Tokenizer.load(tokenizer_json)
-    return Vocab(tokens, control, user_defined, merges, loaded.bos_id, loaded.eos_id, loaded.pad_id)
+    return Vocab(tokens, control, user_defined, merges, file.bos_id, file.eos_id, file.pad_id)
 
 
 def check_llama_bpe(spec: dict[str, Any], source: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bulba.checkpoint import CheckpointRef, find_checkpoint, load_model
+from bulba.checkpoint import load_model
+from bulba.checkpoint_folder import CheckpointRef, find_checkpoint
 from bulba.data.tokenizer import Tokenizer
 from bulba.device import Device, choose_device
 from bulba.errors import UnsupportedError

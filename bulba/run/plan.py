@@ -75,7 +75,7 @@ def plan_command(words: list[str]) -> None:
 def print_gguf_plan(model: GPT) -> None:
     """What the model will be as a GGUF file: the size of every type, and where its rows are no whole blocks."""
     try:
-        architecture = architecture_of(model, "a GGUF file")
+        architecture = architecture_of(model.get_model_config(), "a GGUF file")
     except UnsupportedError as error:
         print(f"gguf: {error}", flush=True)
         return

@@ -16,7 +16,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from bulba.checkpoint import check_fits, list_checkpoints, load_checkpoint
+from bulba.checkpoint import check_fits, load_checkpoint
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.config.build import build
 from bulba.data.datamodule import Batch, MicroBatches, Share, TextData
 from bulba.data.ledger import show_step

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from omegaconf import DictConfig
 
-from bulba.checkpoint import list_checkpoints
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.config.build import build
 from bulba.errors import ConfigError, TrainingError, UnsupportedError
 from bulba.run.finish import say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bulba.checkpoint import check_whole, find_checkpoint
+from bulba.checkpoint_folder import check_whole, find_checkpoint
 from bulba.errors import ConfigError, ExportError
 from bulba.export.importance import read_imatrix
 from bulba.export.optional import need

@@ -236,11 +236,11 @@ def test_what_is_computed_again_counts_once() -> None:
 
 
 def test_capabilities_are_those_of_the_inner_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ReversibleAttention.capabilities == replace(StandardAttention.capabilities, gguf=False)
+    assert ReversibleAttention.capabilities == StandardAttention.capabilities
     declared = replace(StandardAttention.capabilities, alibi=False, kernels=frozenset({"reference"}))
     monkeypatch.setattr(StandardAttention, "capabilities", declared)
     model = reversible_gpt()
-    assert model.mixers()[0].capabilities == replace(declared, gguf=False)
+    assert model.mixers()[0].capabilities == declared
     with pytest.raises(UnsupportedError, match=r"layer 0 \(ReversibleAttention\) has no 'flash' attention kernel"):
         model.set_kernel("flash")
     with pytest.raises(UnsupportedError, match=r"layer 0 \(ReversibleAttention\) cannot take the slopes"):

@@ -11,7 +11,7 @@ import pytest
 from bulba.bench.opened import open_run
 from bulba.bench.text import model_bits_per_byte
 from bulba.bench.types import measure_types
-from bulba.checkpoint import find_checkpoint
+from bulba.checkpoint_folder import find_checkpoint
 from bulba.config.snapshot import read_json
 from bulba.errors import ConfigError
 from bulba.export.gguf import export_gguf

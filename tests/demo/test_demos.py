@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from bulba.checkpoint import checkpoint_folder, save_checkpoint
+from bulba.checkpoint import save_checkpoint
+from bulba.checkpoint_folder import checkpoint_folder
 from bulba.cli import app
 from bulba.config.build import locate
 from bulba.data.tokenizer import Tokenizer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-import bulba.attention.standard as standard
 import bulba.export.gguf as gguf_module
 import bulba.model.mlp as mlp
 from bulba.data.tokenizer import Tokenizer
@@ -238,18 +236,6 @@ def test_what_llama_cpp_does_not_hold_is_refused_by_name(
 ) -> None:
     with pytest.raises(UnsupportedError, match=rf"cannot become a GGUF file: {mechanism}.*own checkpoint folder\.$"):
         export_gguf(make_checkpoint(**changes), tokenizer_json, tmp_path / "tiny", "f32")
-
-
-def test_an_attention_that_declares_no_gguf_is_refused_by_name(
-    make_checkpoint: MakeCheckpoint, tokenizer_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Exotic(standard.StandardAttention):
-        capabilities = replace(standard.StandardAttention.capabilities, gguf=False)
-
-    monkeypatch.setattr(standard, "Exotic", Exotic, raising=False)
-    checkpoint = make_checkpoint(attention={"_target_": "bulba.attention.standard.Exotic"})
-    with pytest.raises(UnsupportedError, match="layer 0 mixes its tokens with Exotic.*has Exotic"):
-        export_gguf(checkpoint, tokenizer_json, tmp_path / "tiny", "f32")
 
 
 def test_another_feed_forward_is_refused_by_name(

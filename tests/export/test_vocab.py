@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bulba.data.tokenizer import Tokenizer
-from bulba.errors import ExportError
+from bulba.errors import BulbaError, ExportError
 from bulba.export.vocab import read_vocab
 
 
@@ -33,8 +33,8 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda spec: spec["model"].update(ignore_merges=False), "model.ignore_merges is False"),
     (lambda spec: spec["model"].update(byte_fallback=True), "model.byte_fallback is True"),
     (lambda spec: spec["model"].update(dropout=0.1), "model.dropout is 0.1"),
-    (lambda spec: spec["model"].update(type="Unigram"), "model.type is 'Unigram'"),
-    (lambda spec: spec.update(normalizer={"type": "Lowercase"}), "normalizer is 'Lowercase'"),
+    (lambda spec: spec["model"].update(type="Unigram"), "its model is Unigram, not BPE"),
+    (lambda spec: spec.update(normalizer={"type": "Lowercase"}), "its normalizer Lowercase changes the text"),
     (lambda spec: spec.update(pre_tokenizer={"type": "ByteLevel"}), "Split pattern is None"),
     (pattern_as_plain_text, "Split pattern is {'String'"),
     (lambda spec: spec["pre_tokenizer"]["pretokenizers"][0].update(behavior="Removed"), "behavior is 'Removed'"),
@@ -47,7 +47,7 @@ def test_another_pipeline_is_refused_by_name(
     tokenizer_json: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], fault: str
 ) -> None:
     path = changed(tokenizer_json, tmp_path, change)
-    with pytest.raises(ExportError, match="cannot become a GGUF vocabulary") as caught:
+    with pytest.raises(BulbaError, match="cannot") as caught:
         read_vocab(path)
     assert fault in str(caught.value)
 

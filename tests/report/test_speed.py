@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bulba.checkpoint import list_checkpoints, load_model
+from bulba.checkpoint import load_model
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.report.records import read_metrics
 from bulba.stage.flops import row_flops
 

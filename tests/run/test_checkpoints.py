@@ -11,14 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bulba.checkpoint import (
-    DamagedCheckpointError,
-    list_checkpoints,
-    load_newest,
-    load_state,
-    load_weights,
-    save_checkpoint,
-)
+from bulba.checkpoint import load_newest, load_state, load_weights, save_checkpoint
+from bulba.checkpoint_folder import DamagedCheckpointError, list_checkpoints
 from bulba.checkpoint_io import FolderCheckpointIO
 from bulba.errors import CheckpointError
 from tests.conftest import ROOT, run_program

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bulba.checkpoint import list_checkpoints
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.config.overrides import attention_names
 from bulba.report.records import read_metrics
 from bulba.run.generate import generate_command

@@ -10,7 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bulba.checkpoint import list_checkpoints, load_state, load_weights
+from bulba.checkpoint import load_state, load_weights
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.config.build import build
 from bulba.config.snapshot import read_json
 from bulba.data.ledger import show_step

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.loggers.logger import Logger
 
-from bulba.checkpoint import list_checkpoints
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.report.guarded import GuardedLogger
 from tests.run.in_process import change_losses, train_here
 

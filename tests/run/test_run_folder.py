@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bulba.checkpoint import list_checkpoints, load_model
+from bulba.checkpoint import load_model
+from bulba.checkpoint_folder import list_checkpoints
 from bulba.report.records import read_metrics
 from bulba.report.summary import SCHEMA
 from tests.conftest import ROOT, run_program

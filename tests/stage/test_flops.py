@@ -15,7 +15,7 @@ from tests.model.tiny import TINY, tiny_gpt, tokens
 
 
 class FlashOnly(StandardAttention):
-    capabilities = Capabilities(kernels=frozenset({"flash"}), packing=True, cache=True, gqa=True, gguf=True)
+    capabilities = Capabilities(kernels=frozenset({"flash"}), packing=True, cache=True, gqa=True)
 
 
 def by_hand(config: dict[str, Any], seq_len: int) -> int:
