@@ -1,8 +1,8 @@
-"""The compiled core: reading text, the tokenizer, token files and sampling.
+"""The compiled core: reading text, the tokenizer, token files and sampling; and rounding to half precision.
 
-Use it through `bulba.data`; nothing else imports it. Every call releases the GIL. Faults raise
-`bulba.errors.DataError` with one sentence. `progress(done_bytes, total_bytes)` is called about five times a
-second on the calling thread, and what it raises, or Ctrl-C, ends the task.
+Use it through `bulba.data`, and `round_to_half` through `bulba.export.types`; nothing else imports it. Every call
+releases the GIL. Faults raise `bulba.errors.DataError` with one sentence. `progress(done_bytes, total_bytes)` is called
+about five times a second on the calling thread, and what it raises, or Ctrl-C, ends the task.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ __all__ = [
     "detect_language",
     "find_duplicates",
     "normalize",
+    "round_to_half",
 ]
 
 _Path: TypeAlias = str | PathLike[str]
@@ -218,6 +219,13 @@ def find_duplicates(
 
     `threshold`: the Jaccard index of sets of five-word sequences from which a text is a near duplicate.
     `memory_bytes`: for sorting; what does not fit goes through `work_folder`, the temporary folder of the system.
+    """
+
+def round_to_half(values: NDArray[np.float32], halves: NDArray[np.uint16]) -> None:
+    """Writes the f16 nearest to each value into `halves` as bit patterns, ties to even; both are of two dimensions.
+
+    Raises:
+        DataError: they differ in length, overlap, or are not contiguous and writable.
     """
 
 @final

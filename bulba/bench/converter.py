@@ -1,10 +1,11 @@
 """The direct GGUF writer beside llama.cpp's own converter: `python -m bulba bench converter`.
 
 Presets with random weights and a made tokenizer are written by both, in turns, each time in a process of its own.
-`process` is the time from start to end with all imports, `work` the time behind them. `added to an export` is what a
-user of export.py waits for: that of the converter is its process, for it is a program of its own, that of the direct
-writer its work, for export.py has imported torch in any case. The Hugging Face folder that the converter reads is made
-beforehand and not counted. Peak memory is the highest RSS above that behind the imports.
+`process` is the time from start to end with all imports, `work` the time behind them; both end when the file is on the
+disk, and both find their weights in memory. `added to an export` is what a user of export.py waits for: that of the
+converter is its process, for it is a program of its own, that of the direct writer its work. The Hugging Face folder
+that the converter reads is made beforehand and not counted. Peak memory is the highest RSS above that behind the
+imports.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ def measure(place: Path, converter: Converter, model: str, type: GgufType, round
         print(f"{model}, {type}: round {number + 1} of {rounds}", flush=True)
         turns.append(
             (
-                run_program(official, place / "model-hf" / "model.safetensors"),
-                run_program(direct, place / "checkpoint" / "model.safetensors"),
+                run_program(official, place / "model-hf" / "model.safetensors", theirs),
+                run_program(direct, place / "checkpoint" / "model.safetensors", ours),
             )
         )
     witness = compare(ours, theirs)
@@ -151,8 +152,12 @@ def measure(place: Path, converter: Converter, model: str, type: GgufType, round
     return [[model, type, equal, *line] for line in lines_of(turns)]
 
 
-def run_program(words: Sequence[object], weights: Path) -> Turn:
-    """Start a program of converter_programs.py and wait for it; weights: what it reads, in memory beforehand."""
+def run_program(words: Sequence[object], weights: Path, written: Path) -> Turn:
+    """Start a program of converter_programs.py and wait for it.
+
+    weights: what it reads; they are in memory before the clock starts. written: what it writes; not there before.
+    """
+    written.unlink(missing_ok=True)
     with weights.open("rb", buffering=0) as file:
         while file.read(1 << 20):
             pass

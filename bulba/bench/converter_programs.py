@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bulba.bench.memory import reset_peak, status_bytes
+from bulba.files import sync_file
 
 
 def measured(work: Callable[[], object]) -> dict[str, float]:
@@ -41,7 +42,12 @@ def converter(script: Path, folder: Path, out: Path, type: str) -> dict[str, flo
 
     module = load_script(script)
     wrap(module, folder / "tokenizer.json")
-    return measured(lambda: convert(module, folder, out, type))
+
+    def work() -> None:
+        convert(module, folder, out, type)
+        sync_file(out)  # as the other program does
+
+    return measured(work)
 
 
 PROGRAMS = {"direct": direct, "converter": converter}

@@ -49,7 +49,6 @@ from bulba.export.types import (
     wanted_type,
 )
 from bulba.export.vocab import PRE_TOKENIZER, Vocab, check_num_tokens, read_vocab
-from bulba.export.witness import call_witness, find_witness
 from bulba.files import atomic_file
 
 UNPROVED = "-unproved"  # in the name of a file that was not tried
@@ -94,7 +93,11 @@ def export_gguf(
         load_library()
     model = read_architecture(checkpoint, "a GGUF file")
     vocab = read_vocab(tokenizer)
-    converter = find_witness(llama_cpp, type, model, proof) if llama_cpp is not None else None
+    converter = None
+    if llama_cpp is not None:
+        from bulba.export.witness import call_witness, find_witness
+
+        converter = find_witness(llama_cpp, type, model, proof)
     path = out.with_name(f"{out.name}-{type}{'' if proof else UNPROVED}.gguf")
     importances: Importances = {}
     about = description(out.name, license) | gguf_sampling(read_facts(checkpoint))

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from bulba import _rust
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
 
@@ -126,7 +127,9 @@ def quantize(
     importance: [width], what an error of each column costs.
     """
     if type == "f16":
-        return np.ascontiguousarray(rows, np.float16)
+        halves = np.empty(rows.shape, np.float16)
+        _rust.round_to_half(np.ascontiguousarray(rows), halves.view(np.uint16))
+        return halves
     if type in SINGLE_TYPES or (type in PLAIN_TYPES and importance is None):
         stored: NDArray[Any] = need("gguf.quants", "the GGUF export").quantize(rows, ggml_type(type))
         return np.ascontiguousarray(stored)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,32 @@ def test_the_size_of_a_block_does_not_change_the_file(
     monkeypatch.setattr(gguf_module, "BLOCK_BYTES", 20 * 4 * 64)
     blocks = export_gguf(checkpoint, tokenizer_json, tmp_path / "b" / "tiny", kind, verify=False)
     assert whole.read_bytes() == blocks.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_a_file_is_written_without_torch(
+    checkpoint: Path, tokenizer_json: Path, tmp_path: Path, kind: GgufType
+) -> None:
+    # Importing torch would take longer than writing the file.
+    code = (
+        "import sys; from pathlib import Path; from bulba.export.gguf import export_gguf; a = sys.argv; "
+        "export_gguf(Path(a[1]), Path(a[2]), Path(a[3]), a[4], verify=False); assert 'torch' not in sys.modules"
+    )
+    words = [sys.executable, "-c", code, str(checkpoint), str(tokenizer_json), str(tmp_path / "tiny"), kind]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert gguf.GGUFReader(tmp_path / f"tiny-{kind}-unproved.gguf").tensors
+
+
+def test_an_error_in_a_thread_comes_out_where_its_turn_is() -> None:
+    def fail() -> int:
+        raise ExportError("the third one")
+
+    made = gguf_module.made_ahead([lambda: 1, lambda: 2, fail, *[lambda: 4] * 40])
+    assert [next(made), next(made)] == [1, 2]
+    with pytest.raises(ExportError, match="the third one"):
+        next(made)
+    assert list(gguf_module.made_ahead(partial(int, number) for number in range(100))) == list(range(100))
 
 
 def test_rows_that_q8_0_cannot_store_become_f16_and_it_is_said_and_stored(

@@ -1,5 +1,5 @@
 //! Everything of Bulba that touches bytes: reading and cleaning text, the tokenizer, token files and the
-//! order and packing of samples. No Python here and no panics: every fault a user can cause is an [`Error`].
+//! order and packing of samples; and rounding to half precision. No Python here and no panics: every fault a user can cause is an [`Error`].
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)
@@ -13,6 +13,7 @@ pub mod dedup;
 pub mod encode;
 pub mod encoder;
 pub mod error;
+pub mod half_precision;
 pub mod language;
 mod llama3;
 pub mod mapping;

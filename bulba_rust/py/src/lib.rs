@@ -5,6 +5,7 @@ mod clean;
 mod corpus;
 mod dedup;
 mod encoder;
+mod half_precision;
 mod sampler;
 mod shard;
 mod token_file;
@@ -56,6 +57,8 @@ mod _rust {
     use super::dedup::find_duplicates;
     #[pymodule_export]
     use super::encoder::Encoder;
+    #[pymodule_export]
+    use super::half_precision::round_to_half;
     #[pymodule_export]
     use super::sampler::Sampler;
     #[pymodule_export]
