@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -84,47 +84,67 @@ def export_gguf(
     """
     if type not in GGUF_TYPES:
         raise ConfigError(f"export.gguf.type={type} must be one of {', '.join(GGUF_TYPES)}.")
-    need("gguf", "the GGUF export")
     if imatrix is not None and not takes_importance(type):
         raise ConfigError(f"export.gguf.imatrix does nothing for type={type}, which rounds too little: leave it out.")
+    (path,) = export_types(checkpoint, tokenizer, out, [type], license, verify, imatrix, llama_cpp)
+    return path
+
+
+def export_types(
+    checkpoint: Path,
+    tokenizer: Path,
+    out: Path,
+    types: Sequence[GgufType],
+    license: str | None = None,
+    verify: bool = True,
+    imatrix: str | None = None,
+    llama_cpp: str | None = None,
+) -> list[Path]:
+    """`export_gguf` for each of `types`; the importance matrix is measured once, for those of them that take one."""
+    need("gguf", "the GGUF export")
     proof = verify and find_spec("xllamacpp") is not None
     if proof:
         # Before minutes are spent on a file that cannot be checked.
         load_library()
     model = read_architecture(checkpoint, "a GGUF file")
-    vocab = read_vocab(tokenizer)
-    converter = None
-    if llama_cpp is not None:
-        from bulba.export.witness import call_witness, find_witness
-
-        converter = find_witness(llama_cpp, type, model, proof)
-    path = out.with_name(f"{out.name}-{type}{'' if proof else UNPROVED}.gguf")
-    importances: Importances = {}
+    vocab, chat = read_vocab(tokenizer), read_chat(checkpoint, tokenizer)
     about = description(out.name, license) | gguf_sampling(read_facts(checkpoint))
+    measured: Importances = {}
     if imatrix is not None:
         # Here, so that writing a file needs no torch.
         from bulba.data.tokenizer import Tokenizer
         from bulba.export.importance import imatrix_file, imatrix_metadata, measure_importances, write_imatrix
 
-        importances = measure_importances(checkpoint, Tokenizer.load(tokenizer), model.tensors, Path(imatrix))
-        about |= imatrix_metadata(path, importances, imatrix)
-        write_imatrix(imatrix_file(path), importances, Path(imatrix).name)
-    with atomic_file(path) as temporary:
-        chat = read_chat(checkpoint, tokenizer)
-        write_gguf(checkpoint, model, vocab, temporary, type, about, importances, chat)
-        if proof:
-            # Here, so that writing a file needs no torch.
-            from bulba.export.verify import verify_gguf
+        measured = measure_importances(checkpoint, Tokenizer.load(tokenizer), model.tensors, Path(imatrix))
+    paths = []
+    for type in types:
+        converter = None
+        if llama_cpp is not None:
+            from bulba.export.witness import call_witness, find_witness
 
-            certificate = verify_gguf(temporary, path, checkpoint, tokenizer, type, importances)
-    if not proof:
-        reason = "xllamacpp is not installed (uv pip install 'bulba[export]')" if verify else "verify=false"
-        print(f"{path} is unproved: it was not tried in llama.cpp, because {reason}", flush=True)
-    if model.difference:
-        print(f"{path.name} is of architecture {model.name}, and {model.difference}", flush=True)
-    if converter:
-        call_witness(converter, path, checkpoint, tokenizer, certificate, license)
-    return path
+            converter = find_witness(llama_cpp, type, model, proof)
+        path = out.with_name(f"{out.name}-{type}{'' if proof else UNPROVED}.gguf")
+        importances, of_matrix = measured if takes_importance(type) else {}, {}
+        if importances:
+            assert imatrix is not None
+            of_matrix = imatrix_metadata(path, importances, imatrix)
+            write_imatrix(imatrix_file(path), importances, Path(imatrix).name)
+        with atomic_file(path) as temporary:
+            write_gguf(checkpoint, model, vocab, temporary, type, about | of_matrix, importances, chat)
+            if proof:
+                # Here, so that writing a file needs no torch.
+                from bulba.export.verify import verify_gguf
+
+                certificate = verify_gguf(temporary, path, checkpoint, tokenizer, type, importances)
+        if not proof:
+            reason = "xllamacpp is not installed (uv pip install 'bulba[export]')" if verify else "verify=false"
+            print(f"{path} is unproved: it was not tried in llama.cpp, because {reason}", flush=True)
+        if model.difference:
+            print(f"{path.name} is of architecture {model.name}, and {model.difference}", flush=True)
+        if converter:
+            call_witness(converter, path, checkpoint, tokenizer, certificate, license)
+        paths.append(path)
+    return paths
 
 
 def write_gguf(

@@ -18,7 +18,7 @@ from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ConfigError, ExportError
 from bulba.export.card import card
 from bulba.export.chat import END, END_OF_TURN, START, Chat, kind_of, read_chat
-from bulba.export.gguf import export_gguf
+from bulba.export.gguf import export_types
 from bulba.export.run_facts import Facts, read_facts
 from bulba.export.sampling import MIN_P, REPEAT_PENALTY, TOP_K, TOP_P
 from bulba.export.types import GGUF_TYPES, GgufType, takes_importance
@@ -52,7 +52,7 @@ def export_handover(
     """Write the folder `OUT-handover`.
 
     types: of the GGUF files, the first for ollama. imatrix: a text for those types that use one. license: an SPDX
-    name. verify: try every file in llama.cpp. Raises what `export_gguf` raises; then there is no folder.
+    name. verify: try every file in llama.cpp. Raises what `export_types` raises; then there is no folder.
     """
     check_types(types, imatrix)
     facts, chat = read_facts(checkpoint), read_chat(checkpoint, tokenizer)
@@ -60,13 +60,8 @@ def export_handover(
     loaded = Tokenizer.load(tokenizer)
     folder = out.with_name(f"{out.name}-handover")
     with atomic_folder(folder) as temporary:
-        files = []
-        for type in types:
-            text = imatrix if takes_importance(type) else None
-            with rejected_kept(temporary, out.parent):
-                files.append(
-                    export_gguf(checkpoint, tokenizer, temporary / out.name, type, license, verify, imatrix=text)
-                )
+        with rejected_kept(temporary, out.parent):
+            files = export_types(checkpoint, tokenizer, temporary / out.name, types, license, verify, imatrix)
         preset = f"{out.name}.preset.json"
         (temporary / "Modelfile").write_text(modelfile(files[0].name, facts, trained_chat), encoding="utf-8")
         (temporary / preset).write_text(lm_studio_preset(out.name, facts, trained_chat), encoding="utf-8")

@@ -109,6 +109,21 @@ def test_a_file_that_fails_stays_and_there_is_no_folder(run: Path, monkeypatch: 
     }
 
 
+def test_the_importance_matrix_is_measured_once(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Жыў-быў дзед, сям'я яго жыла ў хаце. " * 300, encoding="utf-8")
+    folder = export(run, types=["q4_0", "q8_0", "q5_1"], imatrix=str(text), verify=False)
+    assert capsys.readouterr().out.count("importance of columns measured") == 1
+    # q8_0 takes none.
+    assert {file.name for file in folder.glob("*.imatrix.gguf")} == {
+        "Small-q4_0-unproved.imatrix.gguf",
+        "Small-q5_1-unproved.imatrix.gguf",
+    }
+    for type, has_one in {"q4_0": True, "q8_0": False, "q5_1": True}.items():
+        fields = gguf.GGUFReader(folder / f"Small-{type}-unproved.gguf").fields
+        assert ("quantize.imatrix.dataset" in fields) == has_one
+
+
 def test_wrong_types_are_refused_before_anything_is_written(run: Path, tmp_path: Path) -> None:
     for types in ([], ["q9"], ["q8_0", "q8_0"]):
         with pytest.raises(ConfigError, match=r"export\.handover\.types=.* must be one or more of f32, f16"):
