@@ -10,8 +10,7 @@ Gate-free quaternion and octonion layers are standard attention once their matri
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,13 +72,6 @@ class Table:
 
 
 Part = Weight | Filled | Table
-
-
-def row_ranges(part: Part, block_bytes: int) -> Iterator[tuple[int, int]]:
-    """First row, and row behind the last, of blocks of at most so many bytes of fp32, if a row is no larger."""
-    step = max(block_bytes // (4 * math.prod(part.shape[1:])) // part.together, 1) * part.together
-    for start in range(0, part.shape[0], step):
-        yield start, min(start + step, part.shape[0])
 
 
 @dataclass(frozen=True)

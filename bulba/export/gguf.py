@@ -13,22 +13,20 @@ A chat template is written for models that were trained to chat (bulba/export/ch
 from __future__ import annotations
 
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bulba.errors import ConfigError, ExportError
-from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture, row_ranges
+from bulba.export.architecture import Architecture, GgufTensor, Part, Rows, check_tensors, read_architecture
+from bulba.export.blocks import made_ahead, row_ranges
 from bulba.export.chat import Chat, read_chat
 from bulba.export.llama_cpp import load_library
 from bulba.export.optional import need
@@ -53,9 +51,6 @@ from bulba.files import atomic_file
 
 UNPROVED = "-unproved"  # in the name of a file that was not tried
 CHAT_TEMPLATE = "tokenizer.chat_template"
-BLOCK_BYTES = 1 << 20  # of a tensor as fp32: what a thread works on at once; it stays in the cache of a core
-NUM_THREADS = min(os.cpu_count() or 1, 4)
-Made = TypeVar("Made")
 
 # llama.cpp looks for them in general.name and changes special tokens (llama-vocab.cpp); without Phi-3's it fails.
 NAMES_OF_OTHERS = ("phi-3", "phi3", "modern-bert")
@@ -283,7 +278,7 @@ def block_makers(
     """What makes each block of rows of each tensor, in the order of the file."""
     for tensor in tensors:
         for part in tensor.parts:
-            for start, stop in row_ranges(part, BLOCK_BYTES):
+            for start, stop in row_ranges(part):
                 importance = importances.get(tensor.name)
                 yield partial(stored_rows, source, tensor, part, start, stop, tensor.stored_as(type), importance)
 
@@ -307,15 +302,3 @@ def stored_rows(
             "with type=bf16 or f32, or from an earlier checkpoint."
         )
     return quantize(rows, type, importance)
-
-
-def made_ahead(makers: Iterable[Callable[[], Made]]) -> Generator[Made]:
-    """What they make, in their order; threads make some of it ahead while the caller uses what came before."""
-    with ThreadPoolExecutor(NUM_THREADS) as threads:
-        waiting: deque[Future[Made]] = deque()
-        for maker in makers:
-            waiting.append(threads.submit(maker))
-            if len(waiting) > 2 * NUM_THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -10,23 +10,27 @@ weights as they are. transformers is needed only to check the folder. It does no
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from numpy.typing import NDArray
 
-from bulba.checkpoint import check_fits, load_weights
+from bulba.checkpoint import check_fits, from_hf_names
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import ExportError, UnsupportedError
-from bulba.export.architecture import Architecture, Filled, Weight, check_tensors, read_architecture, write_out
+from bulba.export.architecture import Architecture, Part, Weight, check_tensors, read_architecture, write_out
+from bulba.export.blocks import made_ahead, row_ranges
 from bulba.export.card import card
 from bulba.export.chat import Chat, kind_of, read_chat
 from bulba.export.hard_strings import HARD_STRINGS
 from bulba.export.remote_code import modelling_code
 from bulba.export.run_facts import Facts, read_facts
 from bulba.export.sampling import TOP_K
+from bulba.export.tensor_file import TensorFile, write_tensor_file
 from bulba.export.verify_hf import verify_hf
 from bulba.export.vocab import load_tokenizer
 from bulba.files import atomic_folder
@@ -37,6 +41,8 @@ HfDtype = Literal["float32", "bfloat16", "float16"]
 # By the architecture of llama.cpp: the class of transformers with the same layers, and its model_type.
 CLASSES = {"llama": ("LlamaForCausalLM", "llama"), "qwen3": ("Qwen3ForCausalLM", "qwen3")}
 FORMAT = "a Hugging Face folder"
+WEIGHTS = "model.safetensors"
+SAFETENSORS_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
 def export_hf(
@@ -57,14 +63,15 @@ def export_hf(
     loaded = load_tokenizer(tokenizer, sizes["vocab_size"], checkpoint)
     model = known_class(checkpoint)
     if model:
-        weights, config, code = hf_weights(checkpoint, model), hf_config(model, dtype), {}
+        config, code = hf_config(model, dtype), {}
     else:
-        weights, config, code = own_weights(checkpoint, sizes), own_config(sizes, dtype), modelling_code(sizes)
-    weights = {name: cast_weight(name, weight, getattr(torch, dtype)) for name, weight in weights.items()}
+        config, code = own_config(sizes, dtype), modelling_code(sizes)
     folder, facts, chat = out.with_name(f"{out.name}-hf"), read_facts(checkpoint), read_chat(checkpoint, tokenizer)
     special = {"bos_token_id": loaded.bos_id, "eos_token_id": loaded.eos_id, "pad_token_id": loaded.pad_id}
     with atomic_folder(folder) as temporary:
-        save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
+        with TensorFile(checkpoint / WEIGHTS) as source:
+            parts = hf_weights(source, checkpoint, model) if model else own_weights(source, checkpoint, sizes)
+            write_weights(temporary / WEIGHTS, source, parts, dtype)
         loaded.save_pretrained(temporary, model_max_length=sizes["max_seq_len"])
         for name, text in (code | (chat.files() if chat else {})).items():
             (temporary / name).write_text(text, encoding="utf-8")
@@ -72,7 +79,7 @@ def export_hf(
         _write_json(
             temporary / "generation_config.json", special | generation_config(facts, loaded, chat, config["use_cache"])
         )
-        facts |= {"weights_bytes": (temporary / "model.safetensors").stat().st_size, "dtype": dtype}
+        facts |= {"weights_bytes": (temporary / WEIGHTS).stat().st_size, "dtype": dtype}
         page = card(
             facts | {"bos": loaded.bos_token, "eos": loaded.eos_token},
             name=out.name,
@@ -105,14 +112,6 @@ def known_class(checkpoint: Path) -> Architecture | None:
     except UnsupportedError:
         return None
     return model if model.name in CLASSES and model.config["logit_cap"] is None else None
-
-
-def own_weights(checkpoint: Path, sizes: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights of a model that brings its code, by their names there."""
-    weights = load_weights(checkpoint)
-    with shapes_only():
-        check_fits(GPT(**sizes), weights, checkpoint)
-    return {f"model.{name}": weight for name, weight in weights.items()}
 
 
 def own_config(sizes: dict[str, Any], dtype: HfDtype) -> dict[str, Any]:
@@ -153,35 +152,65 @@ def generation_config(facts: Facts, tokenizer: Tokenizer, chat: Chat | None, use
     return found
 
 
-def cast_weight(name: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A weight in the stored dtype; ExportError where that cannot hold it."""
-    cast = weight.to(dtype)
+def hf_weights(source: TensorFile, checkpoint: Path, model: Architecture) -> dict[str, Part]:
+    """The weights of a class of transformers by their names there; norms without a gain get one of ones."""
+    check_tensors(source.shapes, model.tensors, checkpoint, FORMAT)
+    parts: dict[str, Part] = {}
+    for tensor in model.tensors:
+        (part,), name = tensor.parts, tensor.hf_name
+        assert name is not None, "classes of transformers have names for all of it"
+        if isinstance(part, Weight):
+            # Rows in Bulba's order, which is theirs.
+            change = partial(write_out, num_components=part.factor) if part.factor > 1 else None
+            part = Weight(part.name, part.shape, change, factor=part.factor)
+        parts[name] = part
+    return parts
+
+
+def own_weights(source: TensorFile, checkpoint: Path, sizes: dict[str, Any]) -> dict[str, Part]:
+    """The weights of a model that brings its code, by their names there."""
+    shapes = source.shapes
+    with shapes_only():
+        check_fits(
+            GPT(**sizes), from_hf_names({name: torch.empty(shape) for name, shape in shapes.items()}), checkpoint
+        )
+    # Their model holds Bulba's as `model`, with its output matrix.
+    names = {f"model.{name.removeprefix('model.')}": name for name in shapes}
+    return {theirs: Weight(name, shapes[name] or (1,)) for theirs, name in names.items()}
+
+
+def write_weights(path: Path, source: TensorFile, parts: dict[str, Part], dtype: HfDtype) -> None:
+    """Write them in `dtype`; ExportError for values that it cannot hold."""
+    shapes = {name: written_shape(source, part) for name, part in parts.items()}
+    makers = (
+        partial(cast_rows, source, name, part, start, stop, getattr(torch, dtype))
+        for name, part in parts.items()
+        for start, stop in row_ranges(part)
+    )
+    with closing(made_ahead(makers)) as blocks:
+        write_tensor_file(path, shapes, SAFETENSORS_DTYPES[dtype], blocks)
+
+
+def written_shape(source: TensorFile, part: Part) -> tuple[int, ...]:
+    """That of the checkpoint, but for hypercomplex weights, which are written out."""
+    if not isinstance(part, Weight):
+        return part.shape
+    shape = source.shapes[part.name]
+    return (shape[0] * part.factor, *shape[1:]) if part.factor > 1 else shape
+
+
+def cast_rows(
+    source: TensorFile, name: str, part: Part, start: int, stop: int, dtype: torch.dtype
+) -> NDArray[np.uint8]:
+    """Rows of a weight as bytes in the stored dtype."""
+    cast = torch.from_numpy(np.ascontiguousarray(part.rows(source, start, stop))).to(dtype)
     if not cast.isfinite().all():
         raise ExportError(
             f"{name} has values that {dtype} cannot hold (not finite, or too large): export with another "
             "dtype, or from an earlier checkpoint."
         )
-    return cast
-
-
-def hf_weights(checkpoint: Path, model: Architecture) -> dict[str, Tensor]:
-    """The weights by their names in transformers; norms without a gain get one of ones."""
-    stored = load_file(checkpoint / "model.safetensors")
-    shapes = {name: tuple(weight.shape) for name, weight in stored.items()}
-    check_tensors(shapes, model.tensors, checkpoint, FORMAT)
-    weights: dict[str, Tensor] = {}
-    for tensor in model.tensors:
-        (part,), name = tensor.parts, tensor.hf_name
-        assert name is not None, "classes of transformers have names for all of it"
-        if isinstance(part, Filled):
-            weights[name] = torch.full(part.shape, part.value)
-            continue
-        assert isinstance(part, Weight), "these architectures have no tables"
-        weight = stored.pop(part.name)
-        if part.factor > 1:
-            weight = torch.from_numpy(write_out(weight.float().numpy(), part.factor))
-        weights[name] = weight
-    return weights
+    stored: NDArray[np.uint8] = cast.view(torch.uint8).numpy()
+    return stored
 
 
 def hf_config(model: Architecture, dtype: HfDtype) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""Reading a safetensors file some rows at a time, as fp32.
+"""A safetensors file read some rows at a time, as fp32, and written so.
 
 The `safetensors` package either maps the file, so that memory grows to its size, or reads a whole tensor for every
-slice of it. Format: 8 bytes length, a JSON header of that length with dtype, shape and place of every tensor, data
-(https://github.com/huggingface/safetensors#format).
+slice of it, and it writes only what is in memory as a whole. Format: 8 bytes length, a JSON header of that length with
+dtype, shape and place of every tensor, data (https://github.com/huggingface/safetensors#format).
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -64,3 +66,23 @@ class TensorFile:
         if entry["dtype"] == "BF16":
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32, copy=False)
+
+
+def write_tensor_file(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, blocks: Iterable[NDArray[Any]]
+) -> None:
+    """Write a safetensors file whose tensors are all of `dtype`, one of DTYPES.
+
+    blocks: the numbers of all tensors in the order of `shapes`.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * DTYPES[dtype].itemsize
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for block in blocks:
+            file.write(block.data)

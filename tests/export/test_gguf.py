@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-import bulba.export.gguf as gguf_module
 import bulba.model.mlp as mlp
 from bulba.data.tokenizer import Tokenizer
 from bulba.errors import BulbaError, CheckpointError, ExportError, UnsupportedError
+from bulba.export.blocks import made_ahead
 from bulba.export.gguf import export_gguf
 from bulba.export.rotary import interleave_halves
 from bulba.export.types import GgufType
@@ -168,7 +168,7 @@ def test_the_size_of_a_block_does_not_change_the_file(
     checkpoint: Path, tokenizer_json: Path, tmp_path: Path, kind: GgufType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = export_gguf(checkpoint, tokenizer_json, tmp_path / "a" / "tiny", kind, verify=False)
-    monkeypatch.setattr(gguf_module, "BLOCK_BYTES", 20 * 4 * 64)
+    monkeypatch.setattr("bulba.export.blocks.BLOCK_BYTES", 20 * 4 * 64)
     blocks = export_gguf(checkpoint, tokenizer_json, tmp_path / "b" / "tiny", kind, verify=False)
     assert whole.read_bytes() == blocks.read_bytes()
 
@@ -192,11 +192,11 @@ def test_an_error_in_a_thread_comes_out_where_its_turn_is() -> None:
     def fail() -> int:
         raise ExportError("the third one")
 
-    made = gguf_module.made_ahead([lambda: 1, lambda: 2, fail, *[lambda: 4] * 40])
+    made = made_ahead([lambda: 1, lambda: 2, fail, *[lambda: 4] * 40])
     assert [next(made), next(made)] == [1, 2]
     with pytest.raises(ExportError, match="the third one"):
         next(made)
-    assert list(gguf_module.made_ahead(partial(int, number) for number in range(100))) == list(range(100))
+    assert list(made_ahead(partial(int, number) for number in range(100))) == list(range(100))
 
 
 def test_rows_that_q8_0_cannot_store_become_f16_and_it_is_said_and_stored(

@@ -19,6 +19,7 @@ from bulba.generation.engine import SamplingOptions, generate_text
 from tests.export.conftest import QUATERNION, MakeCheckpoint
 from tests.hard_strings import HARD_STRINGS
 
+SURREAL = {"_target_": "bulba.attention.surreal.SurrealAttention", "levels": 2, "omega": 4.0}
 KINDS: list[dict[str, Any]] = [
     {},
     {"tie_embeddings": False, "num_kv_heads": 1, "rope_base": 5e5},
@@ -106,6 +107,32 @@ def test_norms_without_gain_get_ones(make_checkpoint: MakeCheckpoint, tokenizer_
     weights = load_file(folder / "model.safetensors")
     for name in ("model.norm", "model.layers.1.input_layernorm", "model.layers.0.post_attention_layernorm"):
         assert torch.equal(weights[f"{name}.weight"], torch.ones(64))
+
+
+POST_NORM = {"norm_placement": "post"}  # no class of transformers: the weights go as they are
+
+
+@pytest.mark.parametrize("changes", [{"attention": QUATERNION}, POST_NORM | {"attention": SURREAL}])
+def test_the_size_of_a_block_does_not_change_the_weights(
+    make_checkpoint: MakeCheckpoint,
+    tokenizer_json: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = make_checkpoint(**changes)
+    whole = export_hf(checkpoint, tokenizer_json, tmp_path / "a", "float32", verify=False)
+    monkeypatch.setattr("bulba.export.blocks.BLOCK_BYTES", 20 * 4 * 64)
+    blocks = export_hf(checkpoint, tokenizer_json, tmp_path / "b", "float32", verify=False)
+    assert (whole / "model.safetensors").read_bytes() == (blocks / "model.safetensors").read_bytes()
+    weights = load_file(blocks / "model.safetensors")
+    if "norm_placement" in changes:
+        own = load_file(checkpoint / "model.safetensors")
+        assert all(torch.equal(weights[f"model.{name.removeprefix('model.')}"], own[name]) for name in own)
+        assert len(weights) == len(own)
+    else:
+        mixer: Any = load_model(checkpoint).mixers()[1]
+        torch.testing.assert_close(weights["model.layers.1.self_attn.v_proj.weight"], mixer.v_proj.dense())
 
 
 def test_weights_that_the_dtype_cannot_hold_are_refused(
