@@ -30,8 +30,7 @@ from bulba.export.architecture import (
     refusal,
     sizes,
 )
-from bulba.export.outline import Norm, Outline
-from bulba.export.outline import Part as Projection
+from bulba.export.outline import Norm, Outline, Projection
 from bulba.export.rotary import cap_left_out
 from bulba.export.types import Storage
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from bulba.model.pattern import mixer_nodes
 
-Part = Literal["q", "k", "v", "o", "gate", "up", "down"]
+Projection = Literal["q", "k", "v", "o", "gate", "up", "down"]
 # What older checkpoints do not say; the defaults of bulba.model.gpt.GPT.
 DEFAULTS: dict[str, Any] = {
     "norm_placement": "pre",
@@ -65,7 +65,7 @@ class Outline:
         """The norm of that name; size: None for the width of the model."""
         return Norm(name, size or self.config["hidden_size"], self.norms_have_gain)
 
-    def linear(self, layer: int, part: Part) -> Linear:
+    def linear(self, layer: int, part: Projection) -> Linear:
         """A projection of attention or feed-forward of a layer whose attention `num_components` knows."""
         config, node = self.config, self.mixers[layer]
         hidden, ffn = config["hidden_size"], config["intermediate_size"]

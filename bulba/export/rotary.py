@@ -34,7 +34,7 @@ from bulba.export.architecture import (
     refusal,
     sizes,
 )
-from bulba.export.outline import Outline, Part
+from bulba.export.outline import Outline, Projection
 from bulba.export.types import Storage
 
 NEIGHBOURS = ("llama", "arcee")
@@ -103,11 +103,11 @@ def layer_tensors(model: Outline, layer: int, name: str, storage: Storage) -> li
     if model.config["qk_norm"]:
         norms = [(part, model.norm(f"{own}.self_attn.{part}_norm", model.head_dim)) for part in "qk"]
         tensors += [norm_tensor(norm, f"{gguf}.attn_{part}_norm.weight") for part, norm in norms]
-    feed_forward: list[Part] = ["gate", "up", "down"] if model.mlp_kind == "SwiGLU" else ["up", "down"]
+    feed_forward: list[Projection] = ["gate", "up", "down"] if model.mlp_kind == "SwiGLU" else ["up", "down"]
     for part in feed_forward:
         kind: Storage = storage if part == "down" else "matrix"
         tensors.append(matrix_tensor(f"{gguf}.ffn_{part}.weight", matrix(model.linear(layer, part)), kind))
-    attention: list[tuple[Part, str]] = [("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"), ("o", "attn_output")]
+    attention: list[tuple[Projection, str]] = [("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"), ("o", "attn_output")]
     for part, gguf_part in attention:
         turned = name in NEIGHBOURS and part in "qk"
         order = partial(interleave_halves, head_dim=model.head_dim) if turned else None
