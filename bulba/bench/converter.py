@@ -88,7 +88,10 @@ def bench_converter(
         table.add_row(*line)
     Console().print(table)
     if out is not None:
-        command = f"python -m bulba bench converter models=[{','.join(models)}] words=[{','.join(words)}]"
+        command = (
+            f"python -m bulba bench converter models=[{','.join(models)}] types=[{','.join(types)}] rounds={rounds}"
+        )
+        command += f" words=[{','.join(words)}]" if words else ""
         versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "gguf"))
         measured = f"{converter.version}, {vocab_size} tokens, {rounds} rounds; {versions}"
         write_section(Path(out), "GGUF beside the converter of llama.cpp", command, lines, measured)
