@@ -140,6 +140,7 @@ def test_another_regex_under_the_same_name_is_seen_in_the_pieces(tokenizer_json:
     pattern["Regex"] = pattern["Regex"].replace(r"\p{N}{1,3}", r"\p{N}{1,2}")
     other = tmp_path / "tokenizer.json"
     other.write_text(json.dumps(spec), encoding="utf-8")
+    shutil.copy(tokenizer_json.with_name("tokenizer_config.json"), tmp_path)
     fault = splits_fault(other, HARD_STRINGS)
     assert fault is not None
     assert "under llama-bpe llama.cpp cuts the text" in fault
