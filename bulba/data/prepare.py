@@ -239,6 +239,8 @@ class _Job:
                 # Another process with the same inputs has finished and removed the common work files.
                 if not plan.entry.is_dir():
                     raise
+        # Also where a process was killed between the last rename and this.
+        if plan.work.is_dir():
             remove_shards(self.cache, plan.shards)
             shutil.rmtree(plan.work, ignore_errors=True)
         return plan

@@ -495,6 +495,23 @@ def test_changed_input_is_read_again_after_a_kill(
     assert "Зусім іншы тэкст пра бульбу і дранікі" in texts_made
 
 
+def test_a_run_killed_behind_its_last_rename_is_tidied_up_by_the_next(corpus: Path, tmp_path: Path) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bulba.data.prepare.remove_shards", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare([Source(corpus)], SMALL_SPEC, tmp_path)
+    (entry,) = entries(tmp_path)
+    before = contents(entry)
+    assert list(tmp_path.glob("shards/*"))
+    assert list(tmp_path.glob("work/*"))
+    prepare([Source(corpus)], SMALL_SPEC, tmp_path)
+    assert contents(entry) == before
+    assert not [*tmp_path.glob("shards/*"), *tmp_path.glob("work/*")]
+
+
 @pytest.mark.slow
 def test_kill_9_anywhere_and_a_restart_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
