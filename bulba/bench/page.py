@@ -21,8 +21,8 @@ def write_section(path: Path, title: str, command: str, lines: Sequence[Sequence
     """
     page = path.read_text(encoding="utf-8") if path.is_file() else HEAD
     sections = re.split(r"(?m)^(?=## )", page)
-    places = [place for place, section in enumerate(sections) if section.startswith(f"## {title}\n")]
-    place = places[0] if places else len(sections)
+    found = (place for place, section in enumerate(sections) if section.startswith(f"## {title}\n"))
+    place = next(found, len(sections))
     sections[place : place + 1] = [_section(title, command, lines, measured)]
     write_text(path, "\n\n".join(map(str.rstrip, sections)) + "\n")
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bulba.data.tokenizer import Tokenizer
+from bulba.data.tokenizer import read_tokenizer_file
 from bulba.errors import ConfigError, ExportError
 from bulba.export.card import card
 from bulba.export.chat import END, END_OF_TURN, START, Chat, kind_of, read_chat
@@ -57,7 +57,7 @@ def export_handover(
     check_types(types, imatrix)
     facts, chat = read_facts(checkpoint), read_chat(checkpoint, tokenizer)
     trained_chat = chat if chat and chat.is_trained else None
-    loaded = Tokenizer.load(tokenizer)
+    special = read_tokenizer_file(tokenizer)
     folder = out.with_name(f"{out.name}-handover")
     with atomic_folder(folder) as temporary:
         with rejected_kept(temporary, out.parent):
@@ -68,7 +68,7 @@ def export_handover(
         page = card(
             facts
             | {"weights_bytes": files[0].stat().st_size, "dtype": types[0]}
-            | {"bos": loaded.bos_token, "eos": loaded.eos_token},
+            | {"bos": special.bos_token, "eos": special.eos_token},
             name=out.name,
             folder=folder.name,
             license=license,
